@@ -1,0 +1,153 @@
+"""The values that travel between modules.
+
+Conventions, stated once:
+
+- An image is ``uint8 [H, W, 3]`` RGB in NumPy until it is collated, then ``uint8 [B, 3, H, W]`` (channels-last in
+  memory); networks take ``float32 [B, 3, H, W]`` in 0..1 and normalise it themselves.
+- A box is ``x1 y1 x2 y2`` in pixels of the image it is with, 0-based edges: ``x2`` and ``y2`` are exclusive, so the
+  width is ``x2 - x1``.
+- A label is contiguous from 0 and names a foreground class. Background exists only inside the SSD head and its loss.
+- A mask is ``int64 [H, W]``; 255 means ignore.
+- Sizes are ``(height, width)``; points, scales and offsets are ``(x, y)``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+IGNORE = 255
+"""The label of mask pixels that neither train nor score."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Geometry:
+    """How an input image was made from the original one: ``input = original * scale + offset``."""
+
+    original: tuple[int, int]
+    scale: tuple[float, float] = (1.0, 1.0)
+    offset: tuple[float, float] = (0.0, 0.0)
+
+    def to_original(self, boxes: Float[Tensor, "N 4"]) -> Float[Tensor, "N 4"]:
+        """Map boxes from input pixels to the original image and clip them to it; float64, so nothing is rounded."""
+        offset = boxes.new_tensor(self.offset * 2, dtype=torch.float64)
+        scale = boxes.new_tensor(self.scale * 2, dtype=torch.float64)
+        height, width = self.original
+        limit = boxes.new_tensor((width, height, width, height), dtype=torch.float64)
+        return ((boxes.double() - offset) / scale).clamp(min=0).minimum(limit)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What is known about one image; what is not annotated is None."""
+
+    image_id: int | str
+    geometry: Geometry
+    label: int | None = None
+    boxes: Float[Tensor, "N 4"] | None = None
+    box_labels: Int[Tensor, " N"] | None = None
+    mask: Int[Tensor, "H W"] | None = None
+
+    def to(self, device: torch.device) -> "Target":
+        """The same target with its tensors on ``device``."""
+        return replace(
+            self,
+            boxes=None if self.boxes is None else self.boxes.to(device, non_blocking=True),
+            box_labels=None if self.box_labels is None else self.box_labels.to(device, non_blocking=True),
+            mask=None if self.mask is None else self.mask.to(device, non_blocking=True),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One image and its target; ``path`` is what an error message names."""
+
+    image: UInt8[np.ndarray, "H W 3"]
+    target: Target
+    path: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class Batch:
+    """Stacked images and their targets."""
+
+    images: UInt8[Tensor, "B 3 H W"]
+    targets: list[Target]
+    paths: list[str]
+
+    def to(self, device: torch.device) -> "Batch":
+        """Move everything to ``device``: the only place where annotations change device."""
+        return Batch(
+            images=self.images.to(device, non_blocking=True),
+            targets=[target.to(device) for target in self.targets],
+            paths=self.paths,
+        )
+
+    def pin_memory(self) -> "Batch":
+        """Pin the images, which are nearly all of the bytes."""
+        return Batch(images=self.images.pin_memory(), targets=self.targets, paths=self.paths)
+
+    def float_images(self) -> Float[Tensor, "B 3 H W"]:
+        """The images as networks take them: float32 in 0..1."""
+        return self.images.float().div_(255)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detections:
+    """What a detector found in one image, best first."""
+
+    boxes: Float[Tensor, "N 4"]
+    scores: Float[Tensor, " N"]
+    labels: Int[Tensor, " N"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoxAnnotations:
+    """The validated boxes of a whole data set as flat arrays; every reader of boxes and every box metric works on it.
+
+    ``xywh`` is as in the file (float64, 0-based left top width height), never clipped, so that metrics agree with the
+    reference tools; ``usable`` marks the boxes that may train (some area left inside the picture, neither crowd nor
+    difficult). Boxes are sorted by image: those of image ``i`` are ``offsets[i]:offsets[i + 1]``.
+    """
+
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    image_ids: tuple[int | str, ...]
+    file_names: tuple[str, ...]
+    sizes: Int[np.ndarray, "I 2"]
+    offsets: Int[np.ndarray, " I+1"]
+    xywh: Float[np.ndarray, "N 4"]
+    labels: Int[np.ndarray, " N"]
+    areas: Float[np.ndarray, " N"]
+    crowd: Bool[np.ndarray, " N"]
+    difficult: Bool[np.ndarray, " N"]
+    usable: Bool[np.ndarray, " N"]
+    annotation_ids: Int[np.ndarray, " N"]
+
+    def __len__(self) -> int:
+        """The number of images, those without a box included."""
+        return len(self.image_ids)
+
+    def training_boxes(self, index: int) -> tuple[Float[Tensor, "N 4"], Int[Tensor, " N"]]:
+        """The usable boxes of one image, as clipped ``x1 y1 x2 y2``, and their labels."""
+        rows = np.arange(self.offsets[index], self.offsets[index + 1])
+        rows = rows[self.usable[rows]]
+        height, width = self.sizes[index]
+        boxes = np.concatenate([self.xywh[rows, :2], self.xywh[rows, :2] + self.xywh[rows, 2:]], axis=1)
+        boxes = boxes.clip(0, np.array([width, height, width, height], dtype=np.float64))
+        return torch.from_numpy(boxes.astype(np.float32)), torch.from_numpy(self.labels[rows].astype(np.int64))
+
+
+def image_index(annotations: BoxAnnotations) -> dict[int | str, int]:
+    """Where each image id stands in the data set."""
+    return {image_id: index for index, image_id in enumerate(annotations.image_ids)}
+
+
+def concatenate_boxes(targets: Sequence[Target]) -> tuple[Tensor, Tensor, list[int]]:
+    """All boxes of a batch in one tensor, their labels, and how many each image has."""
+    boxes = [target.boxes for target in targets if target.boxes is not None]
+    labels = [target.box_labels for target in targets if target.box_labels is not None]
+    return torch.cat(boxes), torch.cat(labels), [len(b) for b in boxes]

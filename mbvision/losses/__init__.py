@@ -1,0 +1,1 @@
+"""Raw outputs and targets to a loss."""

@@ -1,0 +1,145 @@
+"""The loss of SSD: anchors are matched to boxes for the whole batch at once, then a class and a box term."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torchvision.ops import box_iou, sigmoid_focal_loss
+
+from mbvision.boxes import corners, encode
+from mbvision.errors import ConfigError
+
+BACKGROUND = -1
+
+
+class Matches(NamedTuple):
+    """For every image and anchor, the row of the concatenated boxes it is matched to, or -1 for background."""
+
+    rows: Int[Tensor, "B A"]
+
+    @property
+    def positive(self) -> Bool[Tensor, "B A"]:
+        """Which anchors are matched."""
+        return self.rows >= 0
+
+
+def match_anchors(
+    anchors: Float[Tensor, "A 4"],
+    boxes: Float[Tensor, "G 4"],
+    counts: Sequence[int],
+    *,
+    iou_threshold: float = 0.5,
+) -> Matches:
+    """Match each anchor to the box of its image that it overlaps most, if by the threshold; each box gets its best anchor.
+
+    ``boxes`` are those of all images one after the other, ``counts`` how many each image has (0 is fine). Where two
+    boxes claim the same best anchor, the later one gets it. SSD, arXiv:1512.02325, section 2.2.
+    """
+    num_images, num_anchors = len(counts), len(anchors)
+    rows = torch.full((num_images, num_anchors), BACKGROUND, dtype=torch.int64, device=anchors.device)
+    if len(boxes) == 0:
+        return Matches(rows)
+    image = torch.repeat_interleave(
+        torch.arange(num_images, device=anchors.device), torch.tensor(counts, device=anchors.device)
+    )
+    iou = box_iou(boxes, corners(anchors))
+    to_image = image[:, None].expand_as(iou)
+    best = iou.new_zeros(num_images, num_anchors).scatter_reduce_(0, to_image, iou, "amax")
+    row = torch.arange(len(boxes), device=anchors.device)[:, None]
+    # Rows where the anchor's best overlap is reached; the first one wins.
+    reached = torch.where((iou == best[image]) & (iou >= iou_threshold), row, len(boxes))
+    first = torch.full_like(rows, len(boxes)).scatter_reduce_(0, to_image, reached, "amin")
+    rows = torch.where(first < len(boxes), first, BACKGROUND)
+    best_anchor = iou.argmax(dim=1)
+    claimed = torch.full_like(rows, BACKGROUND).view(-1)
+    claimed.scatter_reduce_(0, image * num_anchors + best_anchor, row.squeeze(1), "amax")
+    claimed = claimed.view_as(rows)
+    return Matches(torch.where(claimed >= 0, claimed, rows))
+
+
+class MultiBoxLoss:
+    """Class and box loss of an SSD head, both summed over the batch and divided by its number of matched anchors.
+
+    ``classification``:
+
+    - ``softmax``: cross-entropy over the classes and background, on matched anchors and on the hardest others,
+      ``negatives_per_positive`` to one, at least ``min_negatives`` an image, so that an empty image still teaches.
+    - ``focal``: sigmoid focal loss on all anchors (arXiv:1708.02002) with ``alpha`` and ``gamma`` as the released
+      MobileNetV3 configurations set them.
+
+    The box loss is smooth L1 (beta 1) on the deltas; ``box_weight`` scales it.
+    """
+
+    def __init__(
+        self,
+        *,
+        classification: Literal["softmax", "focal"] = "softmax",
+        iou_threshold: float = 0.5,
+        negatives_per_positive: float = 3.0,
+        min_negatives: int = 3,
+        alpha: float = 0.75,
+        gamma: float = 2.0,
+        box_weight: float = 1.0,
+    ) -> None:
+        if classification not in ("softmax", "focal"):
+            raise ConfigError(f"classification={classification!r} is no loss; choose softmax or focal")
+        if not 0 < iou_threshold <= 1:
+            raise ConfigError(f"iou_threshold={iou_threshold}: must be over 0 and at most 1")
+        if negatives_per_positive < 0 or min_negatives < 0:
+            raise ConfigError(
+                f"negatives_per_positive={negatives_per_positive}, min_negatives={min_negatives}: neither can be below 0"
+            )
+        self.classification = classification
+        self.iou_threshold = iou_threshold
+        self.negatives_per_positive = negatives_per_positive
+        self.min_negatives = min_negatives
+        self.alpha, self.gamma = alpha, gamma
+        self.box_weight = box_weight
+
+    def __call__(
+        self,
+        logits: Float[Tensor, "B A K"],
+        deltas: Float[Tensor, "B A 4"],
+        anchors: Float[Tensor, "A 4"],
+        boxes: Float[Tensor, "G 4"],
+        labels: Int[Tensor, " G"],
+        counts: Sequence[int],
+    ) -> dict[str, Tensor]:
+        """The named losses; ``boxes`` and ``labels`` (from 0) of all images one after the other, ``counts`` per image."""
+        logits, deltas = logits.float(), deltas.float()
+        with torch.no_grad():
+            matches = match_anchors(anchors, boxes, counts, iou_threshold=self.iou_threshold)
+            positive = matches.positive
+            classes = torch.zeros_like(matches.rows)
+            classes[positive] = labels[matches.rows[positive]] + 1
+            number = positive.sum().clamp(min=1)
+        image_anchor = positive.nonzero(as_tuple=True)
+        goal = encode(boxes[matches.rows[positive]], anchors[image_anchor[1]])
+        box_loss = F.smooth_l1_loss(deltas[image_anchor], goal, reduction="sum")
+        class_loss = self._softmax(logits, classes, positive) if self.classification == "softmax" else self._focal(logits, classes)
+        return {"box": self.box_weight * box_loss / number, "class": class_loss / number}
+
+    def _softmax(self, logits: Tensor, classes: Tensor, positive: Tensor) -> Tensor:
+        each = F.cross_entropy(logits.flatten(0, 1), classes.flatten(), reduction="none").view_as(classes)
+        with torch.no_grad():
+            hard = hard_negatives(each, positive, self.negatives_per_positive, self.min_negatives)
+        return each[positive | hard].sum()
+
+    def _focal(self, logits: Tensor, classes: Tensor) -> Tensor:
+        # Background is the absence of every class: its column is not trained.
+        goal = F.one_hot(classes, logits.shape[-1])[..., 1:].to(logits.dtype)
+        return sigmoid_focal_loss(logits[..., 1:], goal, alpha=self.alpha, gamma=self.gamma, reduction="sum")
+
+
+def hard_negatives(
+    losses: Float[Tensor, "B A"], positive: Bool[Tensor, "B A"], per_positive: float, minimum: int
+) -> Bool[Tensor, "B A"]:
+    """The unmatched anchors with the largest loss: ``per_positive`` for each match of the image, at least ``minimum``."""
+    wanted = (positive.sum(dim=1, keepdim=True) * per_positive).clamp(min=minimum)
+    order = losses.masked_fill(positive, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    rank = torch.arange(losses.shape[1], device=losses.device).expand_as(order)
+    chosen = torch.zeros_like(positive).scatter_(1, order, rank < wanted)
+    return chosen & ~positive

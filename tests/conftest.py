@@ -1,0 +1,19 @@
+"""Fixtures that many tests share."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of real data sets, where there is one."""
+    folder = os.environ.get("MBVISION_TEST_DATA")
+    if not folder:
+        pytest.skip("MBVISION_TEST_DATA names no folder of real data sets")
+    return Path(folder)

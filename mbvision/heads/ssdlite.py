@@ -1,6 +1,7 @@
 """SSDLite (arXiv:1801.04381, section 6.2): extra feature levels and separable predictors on a backbone's taps."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from mbvision.errors import ConfigError
 from mbvision.heads.anchors import SSDAnchors
 from mbvision.heads.base import Head
 
+Conv = Callable[..., ConvNormAct]
 Kind = Literal["separable", "dense", "pointwise"]
 INIT_STD = 0.03
 """Normal initialisation of extra layers and predictors: the released TensorFlow configurations, and torchvision."""
@@ -56,7 +58,7 @@ class SSDLite(Head):
             raise ConfigError(f"num_classes={num_classes}: a detector needs at least one class")
         if missing := [tap for tap in taps if tap not in features]:
             raise ConfigError(f"heads.detection.taps: the backbone has no feature {missing}; it has {list(features)}")
-        norm = {"norm_eps": norm_eps, "norm_momentum": norm_momentum}
+        conv = partial(ConvNormAct, activation="relu6", norm_eps=norm_eps, norm_momentum=norm_momentum)
         self.taps = tuple(taps)
         self.num_classes = num_classes
         self.anchors = anchors
@@ -64,14 +66,14 @@ class SSDLite(Head):
         self.extra = nn.ModuleList()
         for depth in extra_channels:
             half, full = (max(int(c * width), MIN_EXTRA_CHANNELS) for c in (depth / 2, depth))
-            self.extra.append(_extra_layer(channels[-1], half, full, extra, norm))
+            self.extra.append(_extra_layer(channels[-1], half, full, extra, conv))
             channels.append(full)
         counts = anchors.counts(len(channels))
         self.class_predictors = nn.ModuleList(
-            _predictor(c, n * (num_classes + 1), predictor, norm) for c, n in zip(channels, counts, strict=True)
+            _predictor(c, n * (num_classes + 1), predictor, conv) for c, n in zip(channels, counts, strict=True)
         )
         self.box_predictors = nn.ModuleList(
-            _predictor(c, n * 4, predictor, norm) for c, n in zip(channels, counts, strict=True)
+            _predictor(c, n * 4, predictor, conv) for c, n in zip(channels, counts, strict=True)
         )
         self._initialise(class_bias)
 
@@ -83,6 +85,7 @@ class SSDLite(Head):
                     nn.init.zeros_(module.bias)
         for level in self.class_predictors:
             output = level[-1] if isinstance(level, nn.Sequential) else level
+            assert isinstance(output, nn.Conv2d) and output.bias is not None
             nn.init.constant_(output.bias, class_bias)
 
     def forward(self, features: Mapping[str, Tensor]) -> SSDOutput:
@@ -96,26 +99,26 @@ class SSDLite(Head):
         return SSDOutput(torch.cat(logits, dim=1), torch.cat(deltas, dim=1), anchors)
 
 
-def _extra_layer(channels: int, half: int, full: int, kind: str, norm: Mapping[str, float]) -> nn.Sequential:
+def _extra_layer(channels: int, half: int, full: int, kind: str, conv: Conv) -> nn.Sequential:
     """1x1 to half the depth, then a 3x3 of stride 2 to the full depth."""
-    reduce = ConvNormAct(channels, half, kernel=1, activation="relu6", **norm)
+    reduce = conv(channels, half, kernel=1)
     if kind == "dense":
-        return nn.Sequential(reduce, ConvNormAct(half, full, kernel=3, stride=2, activation="relu6", **norm))
+        return nn.Sequential(reduce, conv(half, full, kernel=3, stride=2))
     return nn.Sequential(
         reduce,
-        ConvNormAct(half, half, kernel=3, stride=2, groups=half, activation="relu6", **norm),
-        ConvNormAct(half, full, kernel=1, activation="relu6", **norm),
+        conv(half, half, kernel=3, stride=2, groups=half),
+        conv(half, full, kernel=1),
     )
 
 
-def _predictor(channels: int, out: int, kind: Kind, norm: Mapping[str, float]) -> nn.Module:
+def _predictor(channels: int, out: int, kind: Kind, conv: Conv) -> nn.Module:
     if kind == "dense":
         return nn.Conv2d(channels, out, 3, padding=1)
     if kind == "pointwise":
         return nn.Conv2d(channels, out, 1)
     if kind != "separable":
         raise ConfigError(f"predictor={kind!r} is no kind of predictor; choose separable, dense or pointwise")
-    depthwise = ConvNormAct(channels, channels, kernel=3, groups=channels, activation="relu6", **norm)
+    depthwise = conv(channels, channels, kernel=3, groups=channels)
     return nn.Sequential(depthwise, nn.Conv2d(channels, out, 1))
 
 

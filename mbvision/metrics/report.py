@@ -1,0 +1,86 @@
+"""Metrics as a file and as text. Files appear whole or not at all."""
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` in one step: a reader sees the old file or the new one, never a part.
+
+    Raises:
+        OSError: the folder cannot be made or written; an old file is left as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(name, 0o666 & ~_umask())  # mkstemp makes files that only their owner reads
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def _umask() -> int:
+    """The process's umask, which can only be read by setting it."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def write_metrics(path: Path, metrics: Mapping[str, Any]) -> None:
+    """Write ``metrics`` as JSON with all the digits of every number; one that is not finite becomes ``null``.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    replace_text(path, json.dumps(_plain(metrics), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    """``value`` in the types that JSON has."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic | Tensor):
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
+
+
+def format_table(metrics: Mapping[str, Any]) -> str:
+    """The main numbers one to a line, as ``AP50 0.6312``, then a table with one line a class.
+
+    The main numbers are the floats at the top level. A class that has no ground truth shows its -1.
+    """
+    lines = [f"{name} {value:.4f}" for name, value in metrics.items() if isinstance(value, float)]
+    per_class: Mapping[str, Mapping[str, float]] = metrics.get("per_class", {})
+    if per_class:
+        columns = list(dict.fromkeys(key for row in per_class.values() for key in row))
+        rows = [["class", *columns]]
+        rows += [
+            [name, *(f"{row[key]:.4f}" if key in row else "" for key in columns)] for name, row in per_class.items()
+        ]
+        lines += ["", *_align(rows)]
+    return "\n".join(lines)
+
+
+def _align(rows: list[list[str]]) -> list[str]:
+    """Rows of cells as lines: the first column flush left, numbers flush right, a rule below the heads."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    ]
+    return [lines[0], "-" * len(lines[0]), *lines[1:]]

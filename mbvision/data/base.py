@@ -1,0 +1,21 @@
+"""What every data set on disk offers; nothing here is random."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+from mbvision.structures import Sample
+
+
+class Reader(ABC):
+    """A data set on disk: ``len(reader)`` samples, each read when it is asked for."""
+
+    class_names: Mapping[str, Sequence[str]]
+    """The names of the classes in the order of their labels, by the task which they belong to."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """The number of samples."""
+
+    @abstractmethod
+    def read(self, index: int) -> Sample:
+        """Sample ``index``, from disk; raises ``DataError`` (often ``ImageError``) when it cannot be used."""

@@ -1,0 +1,227 @@
+"""The one door for pictures: files on disk, and PIL images handed over by a caller, become ``uint8 [H, W, 3]`` RGB.
+
+"Stored" is the picture as its file holds it, "upright" is after its EXIF orientation. Nothing here ever fills in
+missing pixels: a file that is cut or damaged is an ``ImageError``.
+"""
+
+import logging
+import os
+import stat
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from mbvision.errors import ImageError
+
+MAX_PIXELS = 100_000_000
+"""Pictures above this many pixels are refused before they are decoded."""
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+"""Told apart by content, never by suffix; of several frames or pages the first is read."""
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+
+_EXIF_KEYS = ("exif", "xmp", "Raw profile type exif", "XML:com.adobe.xmp")
+# The EXIF orientation is how to turn the stored picture so that it stands upright (Exif 2.32, tag 0x0112).
+_TO_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_TO_STORED = _TO_UPRIGHT | {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
+_STRIP_PIXELS = 16 * 1024 * 1024
+# 65535 = 255 * 257: scaling by 257 keeps black, white and all that was 8 bits wide before.
+_EIGHT_BITS = ((np.arange(65536) + 128) // 257).astype(np.uint8)
+_logger = logging.getLogger(__name__)
+
+
+def read_image(
+    path: Path, *, root: Path | None = None, max_pixels: int = MAX_PIXELS, upright: bool = True
+) -> UInt8[np.ndarray, "H W 3"]:
+    """The picture of a file, writable; gray is replicated, alpha dropped, 16 bits are scaled by 257.
+
+    With ``root`` the file must lie inside that folder, links followed. ``upright=False`` leaves the EXIF orientation
+    unapplied. Raises ``ImageError`` for everything that is not a whole picture of a known format.
+    """
+    with _opened(path, root, max_pixels) as image:
+        return _to_array(image, str(path), upright)
+
+
+def decode_image(
+    image: Image.Image, *, name: str = "image", max_pixels: int = MAX_PIXELS
+) -> UInt8[np.ndarray, "H W 3"]:
+    """A caller's PIL image by the rules of ``read_image``; ``name`` stands in error messages."""
+    _check_pixels(image, name, max_pixels)
+    return _to_array(image, name, upright=True)
+
+
+def image_size(path: Path, *, root: Path | None = None) -> tuple[int, int]:
+    """The upright (height, width) of a picture, from its header: what ``read_image`` gives, without decoding.
+
+    A PNG may hold its EXIF data behind the pixels, so a PNG without any in front is decoded.
+    """
+    height, width, orientation = _header(path, root)
+    return (width, height) if orientation >= 5 else (height, width)
+
+
+def stored_size(path: Path, *, root: Path | None = None) -> tuple[int, int]:
+    """The (height, width) of a picture as its file holds it, before EXIF orientation."""
+    height, width, _ = _header(path, root)
+    return height, width
+
+
+def _header(path: Path, root: Path | None) -> tuple[int, int, int]:
+    """Stored height, stored width and orientation."""
+    with _opened(path, root, max_pixels=None) as image:
+        turned_by_pillow = _tiff_orientation(image)
+        if turned_by_pillow:  # Pillow tells the upright size of a TIFF
+            width, height = image.size[::-1] if turned_by_pillow >= 5 else image.size
+            return height, width, turned_by_pillow
+        if image.format == "PNG" and "exif" not in image.info:
+            _check_pixels(image, str(path), MAX_PIXELS)
+            _load(image, str(path))
+        return image.height, image.width, _orientation(image, str(path))
+
+
+@contextmanager
+def _opened(path: Path, root: Path | None, max_pixels: int | None) -> Iterator[Image.Image]:
+    """Check the file and read the picture's header."""
+    _check_file(path, root)
+    try:
+        file = open(path, "rb")  # noqa: SIM115 (closed below; the errors of reading are not those of opening)
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be opened: {error.strerror}") from error
+    with file:
+        try:
+            image = Image.open(file, formats=FORMATS)
+        except UnidentifiedImageError as error:
+            kinds = ", ".join(FORMATS)
+            raise ImageError(f"{path}: not a picture, or damaged at its start; readable are {kinds}") from error
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise ImageError(f"{path}: {error}; scale the picture down") from error
+        except Exception as error:  # Pillow's format readers raise a dozen kinds
+            raise ImageError(f"{path}: damaged header: {error}") from error
+        with image:
+            if max_pixels is not None:
+                _check_pixels(image, str(path), max_pixels)
+            yield image
+
+
+def _check_file(path: Path, root: Path | None) -> None:
+    """Refuse what is not a regular file, or lies outside ``root``; nothing is opened."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError as error:
+        raise ImageError(f"{path}: no such picture; check data.images= and the annotations' file names") from error
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise ImageError(f"{path}: cannot be opened: {error}") from error
+    if not stat.S_ISREG(mode):
+        raise ImageError(f"{path}: not a regular file, so it is not opened")
+    if root is not None and not Path(os.path.realpath(path)).is_relative_to(_resolved(root)):
+        raise ImageError(f"{path}: leads out of {root}, so it is not opened; copy the picture there")
+
+
+@lru_cache(maxsize=64)
+def _resolved(root: Path) -> Path:
+    return root.resolve()
+
+
+def _check_pixels(image: Image.Image, name: str, max_pixels: int) -> None:
+    if image.width * image.height > max_pixels:
+        raise ImageError(
+            f"{name}: {image.width}x{image.height} is above the limit of {max_pixels} pixels; "
+            "scale the picture down or raise data.max_pixels="
+        )
+
+
+def _load(image: Image.Image, name: str) -> None:
+    try:
+        image.load()
+    except Exception as error:  # Pillow's decoders raise a dozen kinds
+        raise ImageError(f"{name}: cut short or damaged: {error}") from error
+
+
+def _to_array(image: Image.Image, name: str, upright: bool) -> UInt8[np.ndarray, "H W 3"]:
+    """Decode, turn, convert. Decoding comes first and alone, so that no error of it can be taken for one of EXIF's."""
+    turned_by_pillow = _tiff_orientation(image)
+    _load(image, name)
+    if turned_by_pillow:
+        turn = None if upright else _TO_STORED.get(turned_by_pillow)
+    else:
+        turn = _TO_UPRIGHT.get(_orientation(image, name)) if upright else None
+    if image.mode != "RGB" and image.mode.startswith(("I", "F")):
+        array = _deep_gray(image, name)
+        if turn is not None:
+            array = np.asarray(Image.fromarray(array).transpose(turn))
+        return np.repeat(array[:, :, None], 3, axis=2)
+    if turn is not None:
+        image = image.transpose(turn)
+    return _rgb_array(image, name)
+
+
+def _rgb_array(image: Image.Image, name: str) -> UInt8[np.ndarray, "H W 3"]:
+    """One copy of the pixels; a large picture goes in strips, so that Pillow's own copies of it stay small."""
+    width, height = image.size
+    rows = max(1, _STRIP_PIXELS // width)
+    if rows >= height:
+        return np.array(_to_rgb(image, name))
+    array = np.empty((height, width, 3), dtype=np.uint8)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        array[top:bottom] = np.asarray(_to_rgb(image.crop((0, top, width, bottom)), name))
+    return array
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    try:
+        if image.mode in ("P", "PA"):  # keeps the colour below transparent pixels
+            image = image.convert("RGBA")
+        return image.convert("RGB")
+    except ValueError as error:
+        raise ImageError(f"{name}: colours of mode {image.mode} cannot be read; save the picture as RGB") from error
+
+
+def _deep_gray(image: Image.Image, name: str) -> UInt8[np.ndarray, "H W"]:
+    """16-bit gray as 8 bits. (RGB of 16 bits comes from Pillow as its upper 8 bits, at most 1 off the scaled value.)"""
+    values = np.asarray(image)
+    sixteen_bits = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
+    if not sixteen_bits:
+        kind = "floating-point" if image.mode == "F" else "32-bit"
+        raise ImageError(f"{name}: {kind} pixels have no known range; save the picture with 8 or 16 bits")
+    return _EIGHT_BITS[values]
+
+
+def _tiff_orientation(image: Image.Image) -> int:
+    """The orientation that Pillow applies by itself when it loads a TIFF; 0 where it leaves that to us."""
+    if image.format != "TIFF":
+        return 0
+    tags = getattr(image, "tag_v2", {})
+    return _valid(tags.get(ExifTags.Base.Orientation, 0))
+
+
+def _orientation(image: Image.Image, name: str) -> int:
+    """The EXIF orientation, 1 to 8; 1 where there is none."""
+    if not any(key in image.info for key in _EXIF_KEYS):
+        return 1
+    try:
+        return _valid(image.getexif().get(ExifTags.Base.Orientation, 1)) or 1
+    except (SyntaxError, ValueError, KeyError, IndexError, TypeError, struct.error, OSError) as error:
+        _logger.warning("%s: its EXIF data is damaged (%s), taken as upright", name, error)
+        return 1
+
+
+def _valid(orientation: object) -> int:
+    """An orientation of 1 to 8, else 0: writers leave 0 and worse there."""
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 0

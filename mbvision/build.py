@@ -1,0 +1,136 @@
+"""From configuration to objects: the only place where a name in a configuration becomes a call.
+
+A node names a class or function by ``_target_`` and gives its arguments. Only the names in `ALLOWED` are ever called.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+from mbvision.data.slots import by_category_id
+from mbvision.errors import ConfigError
+from mbvision.network import Network
+from mbvision.tasks.base import Task
+
+ALLOWED = frozenset(
+    [f"mbvision.backbones.{family}.{family}" for family in ("mobilenet_v1", "mobilenet_v2")]
+    + [
+        f"mbvision.backbones.mobilenet_v3.mobilenet_v3_{size}{kind}"
+        for size in ("large", "small")
+        for kind in ("", "_minimalistic")
+    ]
+    + [
+        "mbvision.heads.anchors.SSDAnchors",
+        "mbvision.heads.classifier.Classifier",
+        "mbvision.heads.ssdlite.SSDLite",
+        "mbvision.losses.multibox.MultiBoxLoss",
+        "mbvision.tasks.detection.Detection",
+        "mbvision.data.coco.coco",
+        "mbvision.data.scenes.scenes",
+        "mbvision.data.voc.voc",
+        "mbvision.data.transforms.ResizeTransform",
+        "mbvision.data.transforms.ssd_train",
+        "mbvision.engine.optim.cosine",
+        "mbvision.engine.optim.exponential",
+        "mbvision.engine.optim.step",
+        "torch.optim.AdamW",
+        "torch.optim.RMSprop",
+        "torch.optim.SGD",
+    ]
+)
+"""Everything that a configuration may call."""
+
+Config = Mapping[str, Any]
+
+
+def locate(node: Config, path: str) -> Callable[..., Any]:
+    """The component that a node names, if it is allowed."""
+    target = node.get("_target_")
+    if target not in ALLOWED:
+        raise ConfigError(f"{path}._target_={target!r} is not among the components of mbvision")
+    module, _, name = target.rpartition(".")
+    component: Callable[..., Any] = getattr(import_module(module), name)
+    return component
+
+
+def make(node: Config, path: str, **runtime: Any) -> Any:
+    """Call what ``node["_target_"]`` names with the node's arguments and ``runtime``.
+
+    Nested nodes are made first. ``path`` is the node's key in the configuration, for messages. Raises `ConfigError` for a
+    name that is not allowed, an argument it does not take, and a value it refuses.
+    """
+    component = locate(node, path)
+    arguments = {
+        key: make(value, f"{path}.{key}") if isinstance(value, Mapping) and "_target_" in value else value
+        for key, value in node.items()
+        if key != "_target_"
+    }
+    known = inspect.signature(component).parameters
+    open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in known.values())
+    if not open_ended and (unknown := [key for key in arguments if key not in known]):
+        raise ConfigError(f"{path} has no key {unknown[0]!r}; it has {sorted(set(known) - set(runtime) - {'self'})}")
+    try:
+        return component(**arguments, **runtime)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def deferred(node: Config, path: str) -> Any:
+    """A function of positional arguments that calls ``node``'s target with them and the node's own: optimizers, schedules."""
+
+    component = locate(node, path)
+    arguments = {key: value for key, value in node.items() if key != "_target_"}
+
+    def call(*positional: Any) -> Any:
+        try:
+            return component(*positional, **arguments)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{path}: {error}") from error
+
+    return call
+
+
+def build_network(config: Config, num_classes: Mapping[str, int]) -> Network:
+    """The network of a configuration with keys ``backbone``, ``heads`` and ``normalize``.
+
+    ``num_classes`` is by head name. Backbones return the union of the taps that the heads read.
+    """
+    heads = config["heads"]
+    if not heads:
+        raise ConfigError("task: no head is configured; try task=ssdlite")
+    taps = sorted({tap for head in heads.values() for tap in head["taps"]})
+    node = {key: value for key, value in config["backbone"].items() if key != "weights"}
+    backbone = make(node, "backbone", taps=taps)
+    return Network(
+        backbone=backbone,
+        heads={
+            name: make(head, f"heads.{name}", features=backbone.features, num_classes=num_classes[name])
+            for name, head in heads.items()
+        },
+        mean=config["normalize"]["mean"],
+        std=config["normalize"]["std"],
+    )
+
+
+def build_tasks(config: Config) -> dict[str, Task[Any, Any]]:
+    """The tasks of a configuration, by head name."""
+    return {name: make(node, f"tasks.{name}") for name, node in config["tasks"].items()}
+
+
+def input_size(config: Config) -> tuple[int, int]:
+    """(height, width) from ``input_size``, which is one number or two."""
+    value = config["input_size"]
+    size = [value, value] if isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(size, list | tuple) or len(size) != 2 or not all(isinstance(s, int) and s >= 32 for s in size):
+        raise ConfigError(f"input_size={value}: give one whole number or [height,width], each at least 32")
+    return (size[0], size[1])
+
+
+def build_reader(config: Config, split: str) -> Any:
+    """The reader of one split of ``config["data"]``, with class slots as the task wants them."""
+    data = config["data"]
+    reader = make(data["reader"], "data", root=data["root"], split=split, images=data["images"])
+    if config.get("class_slots", "contiguous") == "category_ids":
+        reader = reader.relabelled(by_category_id(reader.annotations))
+    return reader

@@ -1,0 +1,117 @@
+"""A checkpoint is one file that rebuilds itself: weights, the network's configuration as plain data, class names.
+
+Training checkpoints are Lightning's, with the key ``mbvision`` added: what rebuilds the network. The only place where
+``torch.load`` is called, always with ``weights_only=True``.
+"""
+
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mbvision import __version__
+from mbvision.backbones.pretrained import load_strict
+from mbvision.build import build_network, build_tasks
+from mbvision.errors import CheckpointError
+from mbvision.network import Network
+from mbvision.tasks.base import Task
+
+REBUILD_KEYS = ("backbone", "heads", "tasks", "normalize", "input_size")
+"""The parts of the configuration that the network and its tasks are made from."""
+
+
+def description(config: Mapping[str, Any], class_names: Mapping[str, list[str]]) -> dict[str, Any]:
+    """What a checkpoint holds beside the weights: plain data only."""
+    return {
+        "version": __version__,
+        "config": {key: config[key] for key in REBUILD_KEYS},
+        "class_names": {name: list(names) for name, names in class_names.items()},
+    }
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The content of a weight file, on the CPU. Raises `CheckpointError` if it cannot be read."""
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: there is no such checkpoint file")
+    if not zipfile.is_zipfile(path):
+        raise CheckpointError(f"{path} is not a checkpoint: not a file that torch.save wrote, or it was cut off")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # many kinds, all meaning that the file is damaged or not ours
+        reason = str(error).strip().splitlines()
+        raise CheckpointError(f"{path} cannot be loaded: {reason[0] if reason else type(error).__name__}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a dictionary of weights")
+    return content
+
+
+def write(path: Path, content: Mapping[str, Any]) -> None:
+    """Write so that the file is either the old one or the whole new one, whenever the machine stops."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with temporary.open("wb") as file:
+            torch.save(dict(content), file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def network_weights(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The network's weights in a checkpoint (the averaged ones where training averaged)."""
+    return {key.removeprefix("network."): value for key, value in content["state_dict"].items()}
+
+
+def rebuild(content: Mapping[str, Any], path: Path) -> tuple[Network, dict[str, Task[Any, Any]], dict[str, Any]]:
+    """The network with its weights, its tasks, and the description in the checkpoint."""
+    about = content.get("mbvision")
+    if not isinstance(about, dict) or "state_dict" not in content:
+        raise CheckpointError(
+            f"{path} is not a checkpoint of mbvision: it does not say which network it is for."
+            " To start from a plain weight file use pretrained= or backbone.weights="
+        )
+    config, names = about["config"], about["class_names"]
+    network = build_network(config, {name: len(names[name]) for name in config["heads"]})
+    load_weights(network, network_weights(content), path)
+    return network, build_tasks(config), about
+
+
+def load_weights(network: Network, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Load strictly. Raises `CheckpointError` naming the file and the first tensor that differs or is not finite."""
+    try:
+        load_strict(network, weights)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    for key, tensor in weights.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{path}: {key} holds values that are not finite")
+
+
+def load(path: str | Path) -> tuple[Network, dict[str, Task[Any, Any]]]:
+    """The network with its weights and its tasks by head name, for further training; needs no ``conf/`` and no data."""
+    network, tasks, _ = rebuild(read(Path(path)), Path(path))
+    return network, tasks
+
+
+def export_safetensors(checkpoint: Path, path: Path) -> None:
+    """Write the weights of a checkpoint as safetensors; the description goes into its metadata."""
+    content = read(checkpoint)
+    about = rebuild(content, checkpoint)[2]
+    weights = {key: value.contiguous() for key, value in network_weights(content).items()}
+    save_file(weights, path, metadata={"mbvision": json.dumps(about)})

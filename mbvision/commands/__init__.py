@@ -1,0 +1,49 @@
+"""The commands: one module with a ``main`` each. ``mbvision NAME`` and ``python tools/NAME.py`` are the same."""
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+from mbvision.errors import MBVisionError
+
+COMMANDS = {
+    "train": "train a network, and score it",
+    "evaluate": "score a checkpoint on a data set, or the results of another program",
+    "predict": "draw and write what a checkpoint finds in pictures",
+    "prepare_data": "unpack official archives, convert YOLO data sets",
+    "doctor": "say what is installed, and what on this machine will hurt",
+}
+
+
+def run(command: Callable[[Sequence[str]], int | None], arguments: Sequence[str]) -> int:
+    """Run a command; a user's mistake is one line on stderr and exit code 2."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.captureWarnings(True)
+    lightning = logging.getLogger("lightning.pytorch")
+    lightning.setLevel(logging.WARNING)
+    lightning.propagate = False  # it has a handler of its own
+    try:
+        return command(arguments) or 0
+    except MBVisionError as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 2
+
+
+def one_line(error: MBVisionError) -> str:
+    """The message; of an error that a loader's worker raised, the part after the worker's traceback."""
+    text = str(error)
+    if "Original Traceback" in text:
+        text = text.strip().splitlines()[-1].partition(": ")[2]
+    return text
+
+
+def main() -> None:
+    """The console script: ``mbvision NAME key=value ...``."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] not in COMMANDS:
+        width = max(map(len, COMMANDS))
+        lines = [f"  {name.ljust(width)}  {what}" for name, what in COMMANDS.items()]
+        print("\n".join(["usage: mbvision COMMAND key=value ...", *lines, "mbvision COMMAND --help shows its keys"]))
+        sys.exit(0 if not arguments or arguments[0] in ("-h", "--help") else 2)
+    sys.exit(run(import_module(f"mbvision.commands.{arguments[0]}").main, arguments[1:]))

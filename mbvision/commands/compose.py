@@ -1,0 +1,130 @@
+"""From a command line to a checked configuration."""
+
+import difflib
+import itertools
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from mbvision.errors import ConfigError
+
+PATH_KEYS = frozenset(
+    ["annotations", "backbone.weights", "checkpoint", "data.images", "data.root", "output", "output_dir", "predictions"]
+    + ["resume", "run_dir", "source"]
+)
+"""Keys whose value is always taken as it is written, whatever signs a file's name holds."""
+
+
+def conf_folder() -> Path:
+    """Where the configurations are: inside an installed package, else beside it."""
+    package = Path(__file__).resolve().parent.parent
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def compose_config(name: str, arguments: Sequence[str]) -> dict[str, Any]:
+    """The configuration ``conf/NAME.yaml`` with ``key=value`` arguments, as plain data with every reference resolved.
+
+    Raises `ConfigError` naming the key, the value and the nearest right spelling or the choices.
+    """
+    overrides = [_quoted(argument) for argument in arguments]
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(config_dir=str(conf_folder()), version_base="1.3"):
+            config = compose(config_name=name, overrides=overrides)
+            plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_explain(name, overrides, error)) from error
+    assert isinstance(plain, dict)
+    result = {str(key): value for key, value in plain.items()}
+    if missing := [key for key, value in result.items() if value == "???"]:
+        raise ConfigError(f"{missing[0]}= is missing: say {missing[0]}=...; --help shows the keys")
+    return result
+
+
+def _quoted(argument: str) -> str:
+    """The argument in Hydra's grammar: a value that the grammar cannot read, or a path, is quoted for it."""
+    key, equals, value = argument.partition("=")
+    if not equals or not re.fullmatch(r"[+~]{0,2}[\w./@\[\],:-]+", key):
+        raise ConfigError(f"{argument!r} is not key=value; --help shows the keys")
+    if value and (key.lstrip("+~") in PATH_KEYS or (key == "pretrained" and not value.startswith("torchvision:"))):
+        return f"{key}={_literal(value)}" if value != "null" else argument
+    try:
+        OverridesParser.create().parse_override(argument)
+    except OverrideParseException:
+        return f"{key}={_literal(value)}"
+    return argument
+
+
+def _literal(value: str) -> str:
+    escaped = re.sub(r"(\\+)(?='|$)", r"\1\1", value).replace("'", "\\'").replace("${", "\\${")
+    return f"'{escaped}'"
+
+
+def _explain(name: str, overrides: Sequence[str], error: Exception) -> str:
+    """One line that says which argument is wrong and what would be right."""
+    text = str(error)
+    group = re.search(r"Could not find '([^']+)'", text)
+    if group and "/" in group.group(1):
+        folder, _, choice = group.group(1).rpartition("/")
+        choices = sorted(path.stem for path in (conf_folder() / folder).glob("*.yaml"))
+        return f"{folder}={choice}: there is no such {folder}{nearest(choice, choices)}; choose {', '.join(choices)}"
+    key = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", text)
+    if key:
+        return f"{key.group(1)}: there is no such key{nearest(key.group(1), _known_keys(name))}; --help shows the keys"
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[0] if lines else f"the arguments {' '.join(overrides)} make no sense: {type(error).__name__}"
+
+
+def _known_keys(name: str) -> list[str]:
+    with initialize_config_dir(config_dir=str(conf_folder()), version_base="1.3"):
+        try:
+            config = OmegaConf.to_container(compose(config_name=name), resolve=False)
+        except ConfigCompositionException:
+            return []
+    return list(flatten(config)) if isinstance(config, dict) else []
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Every key of nested data by its full path, branches as well as leaves."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        found[f"{prefix}{key}"] = value
+        if isinstance(value, dict):
+            found |= flatten(value, f"{prefix}{key}.")
+    return found
+
+
+def nearest(word: str, choices: Sequence[str]) -> str:
+    """A question after the closest choice, or nothing where none is close."""
+    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
+    return f", did you mean {close[0]}?" if close else ""
+
+
+def wants_help(arguments: Sequence[str]) -> bool:
+    """Whether the user asks for the keys."""
+    return any(argument in ("-h", "--help") for argument in arguments)
+
+
+def expand_sweeps(arguments: Sequence[str]) -> list[list[str]]:
+    """With ``--multirun``: the arguments of each run, every combination of the comma lists; else the arguments as they are."""
+    plain = [argument for argument in arguments if argument not in ("--multirun", "-m")]
+    if len(plain) == len(arguments):
+        return [plain]
+    choices = []
+    for argument in plain:
+        override = OverridesParser.create().parse_override(_quoted(argument))
+        key = argument.partition("=")[0]
+        if override.is_sweep_override():
+            choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+        else:
+            choices.append([argument])
+    return [list(run) for run in itertools.product(*choices)]

@@ -1,0 +1,138 @@
+"""The parts of ``train`` that need Lightning: module, data, trainer, and the score at the end."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMonitor, TQDMProgressBar
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+from mbvision import checkpoint
+from mbvision.build import Config, build_tasks, deferred, make
+from mbvision.data.base import Reader
+from mbvision.engine.callbacks import AtomicCheckpointIO, RunCheckpoints, WarmAverage
+from mbvision.engine.data_module import VisionData
+from mbvision.engine.module import VisionModule
+from mbvision.engine.pictures import Pictures
+from mbvision.engine.run_log import RunLog
+from mbvision.errors import ConfigError
+from mbvision.metrics.box_evaluator import BoxEvaluator
+from mbvision.metrics.report import format_table, write_metrics
+from mbvision.metrics.results import write_coco_results
+from mbvision.network import Network
+from mbvision.weights import load_pretrained, load_trunk_only
+
+logger = logging.getLogger(__name__)
+
+
+def load_start(network: Network, config: Config) -> None:
+    """Weights to start from, and what of the network is to stay as it is."""
+    architecture = config["backbone"]["_target_"].rpartition(".")[2]
+    if trunk := config["backbone"].get("weights"):
+        load_trunk_only(network, trunk, architecture=architecture)
+    if source := config["pretrained"]:
+        load_pretrained(network, source, architecture=architecture, reset_head=config["reset_head"])
+    if config["freeze"] == "backbone":
+        network.freeze_backbone()
+
+
+def build_data(config: Config, train_reader: Reader, val_reader: Reader, size: tuple[int, int]) -> VisionData:
+    """Both readers with their transforms."""
+    data, loader = config["data"], config["loader"]
+    return VisionData(
+        train_reader=train_reader,
+        val_reader=val_reader,
+        train_transform=make(config["transform"]["train"], "transform.train", size=size),
+        val_transform=make(config["transform"]["evaluate"], "transform.evaluate", size=size),
+        batch_size=loader["batch_size"],
+        workers=loader["workers"],
+        seed=config["seed"],
+        on_bad_item=data["on_bad_item"],
+        max_bad_fraction=data["max_bad_fraction"],
+    )
+
+
+def build_module(config: Config, network: Network, reader: Any) -> VisionModule:
+    """The network with its tasks; they are scored against the validation reader's annotations."""
+    names = {name: list(reader.class_names[name]) for name in config["heads"]}
+    return VisionModule(
+        network=network,
+        tasks=build_tasks(config),
+        optimizer=deferred(config["optimizer"], "optimizer"),
+        schedule=deferred(config["schedule"], "schedule") if config["schedule"] else None,
+        annotations={"detection": reader.annotations},
+        network_config=checkpoint.description(config, names),
+        max_nan_steps=config["max_nan_steps"],
+    )
+
+
+def fit(config: Config, module: VisionModule, data: VisionData, folder: Path, resume: Path | None) -> L.Trainer:
+    """Train to the end."""
+    task, metric = next((name, task.metric) for name, task in module.tasks.items())
+    checkpoints = RunCheckpoints(
+        folder=folder, task=task, metric=metric, every_n_steps=config["checkpoint_every_n_steps"]
+    )
+    callbacks: list[Callback] = [
+        checkpoints,
+        LearningRateMonitor("step"),
+        Pictures(folder=folder / "samples", dataset=data.val_set),
+    ]
+    if config["trainer"]["enable_progress_bar"]:
+        callbacks.append(TQDMProgressBar())
+    if config["ema_decay"] is not None:
+        callbacks.append(WarmAverage(decay=config["ema_decay"]))
+    if config["early_stopping"] is not None:
+        callbacks.append(EarlyStopping(f"val/{task}/{metric}", mode="max", patience=config["early_stopping"]))
+    loggers: list[Logger] = [RunLog(folder=folder)]
+    if config["tensorboard"]:
+        loggers.append(TensorBoardLogger(folder, name="tensorboard", version=""))
+    trainer = build_trainer(config, folder, callbacks=callbacks, logger=loggers)
+    if resume is not None:
+        checkpoint.read(resume)  # a clear error before anything starts
+    trainer.fit(module, data, ckpt_path=resume, weights_only=True)
+    return trainer
+
+
+def build_trainer(config: Config, folder: Path, **arguments: Any) -> L.Trainer:
+    """Lightning's trainer with the arguments of ``config["trainer"]``."""
+    try:
+        return L.Trainer(
+            **config["trainer"],
+            **arguments,
+            default_root_dir=folder,
+            plugins=[AtomicCheckpointIO()],
+            use_distributed_sampler=False,  # our sampler knows rank and epoch
+            enable_model_summary=False,
+        )
+    except (TypeError, ValueError, MisconfigurationException) as error:
+        raise ConfigError(f"trainer: {str(error).splitlines()[0]}") from error
+
+
+def finish(
+    config: Config, module: VisionModule, data: VisionData, folder: Path, fitted: L.Trainer
+) -> Mapping[str, Any]:
+    """Score the best checkpoint with the reference evaluator; write and print the numbers."""
+    best = folder / "best.ckpt"
+    fitted.strategy.barrier()
+    content = checkpoint.read(best)
+    checkpoint.load_weights(module.network, checkpoint.network_weights(content), best)
+    trainer = build_trainer(config, folder, logger=False, enable_checkpointing=False)
+    trainer.validate(module, data, verbose=False)
+    metrics: dict[str, Any] = {"step": content["global_step"], "epoch": content["epoch"]}
+    for scores in module.metrics.values():
+        metrics |= scores
+    if trainer.is_global_zero:
+        write_metrics(folder / "metrics.json", metrics)
+        evaluator = module.evaluators.get("detection")
+        if isinstance(evaluator, BoxEvaluator):
+            write_coco_results(folder / "predictions.json", evaluator.results, evaluator.annotations)
+        print(format_table(metrics))
+        print(
+            f"\nscored {metrics['images']} of {metrics['images_total']} pictures with {best} (step {metrics['step']})"
+        )
+        print(f"pictures   {folder / 'samples'}\ncurves     {folder / 'curves.png'}")
+        print(f"next       python tools/predict.py checkpoint={best} source=PICTURE_OR_FOLDER")
+    return metrics

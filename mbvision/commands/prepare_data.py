@@ -1,0 +1,57 @@
+"""``prepare_data``: unpack and check official archives, convert YOLO sets, make the built-in scenes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mbvision.commands.compose import nearest, wants_help
+from mbvision.data.prepare import OFFICIAL, describe, prepare
+from mbvision.data.scenes import make_scenes
+from mbvision.data.yolo import convert_yolo
+from mbvision.errors import ConfigError
+
+HELP = f"""\
+Prepare a data set: python tools/prepare_data.py data=coco archives=DOWNLOADS data.root=datasets/coco
+
+  data=NAME          {", ".join(OFFICIAL)}: unpack and check the official archives that you have downloaded
+                     yolo: convert a YOLO txt set to COCO JSON; scenes: make the built-in set
+  archives=FOLDER    where the archives lie; without it, the archives, their sizes and their pages are listed
+  source=FOLDER      of data=yolo: the folder with data.yaml
+  data.root=FOLDER   where the result goes
+
+Nothing is ever downloaded."""
+KEYS = ("data", "archives", "source", "data.root")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Prepare one data set."""
+    if wants_help(arguments) or not arguments:
+        print(HELP)
+        return 0
+    given: dict[str, str] = {}
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not equals or key not in KEYS:
+            raise ConfigError(f"{argument}: there is no such key{nearest(key, KEYS)}; --help shows the keys")
+        given[key] = value
+    name = given.get("data")
+    if name not in (*OFFICIAL, "yolo", "scenes"):
+        raise ConfigError(f"data={name}: choose {', '.join(OFFICIAL)}, yolo or scenes")
+    root = Path(given.get("data.root", f"datasets/{name}"))
+    if name == "yolo":
+        if "source" not in given:
+            raise ConfigError("data=yolo needs source=FOLDER, the folder with data.yaml")
+        for split, path in convert_yolo(Path(given["source"]), root).items():
+            print(f"{split}: {path}")
+        print(f"train with: python tools/train.py data=coco data.root={root} data.train_split=train data.val_split=val")
+    elif name == "scenes":
+        make_scenes(root)
+    elif "archives" not in given:
+        print(f"{name} needs these archives:\n{describe(name)}\nthen: {_command(name, root)}")
+    else:
+        for path, count in prepare(name, Path(given["archives"]), root).items():
+            print(f"{count:>8}  {path}")
+    return 0
+
+
+def _command(name: str, root: Path) -> str:
+    return f"python tools/prepare_data.py data={name} archives=FOLDER data.root={root}"

@@ -1,0 +1,114 @@
+"""Which picture comes when: a function of (seed, epoch, position) alone, so that workers, ranks and restarts do not matter."""
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from mbvision.data.base import Reader
+from mbvision.errors import DataError
+from mbvision.structures import Sample
+
+logger = logging.getLogger(__name__)
+Transform = Callable[[Sample, int], Sample]
+
+
+class Draw(NamedTuple):
+    """The ``position``-th sample of an epoch."""
+
+    epoch: int
+    position: int
+
+
+class EpochSampler(Sampler[Draw]):
+    """The positions of one process (``rank`` of ``world_size``) in one epoch, from ``start`` on after a restart.
+
+    With ``even`` every rank gets as many positions as the others (training; the tail wraps around), else each position
+    comes exactly once (evaluation).
+    """
+
+    def __init__(self, *, length: int, rank: int = 0, world_size: int = 1, even: bool = True) -> None:
+        self.length, self.rank, self.world_size, self.even = length, rank, world_size, even
+        self.epoch = 0
+        self.start = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called before each epoch; a new one starts at its beginning."""
+        if epoch != self.epoch:
+            self.epoch, self.start = epoch, 0
+
+    def __len__(self) -> int:
+        """The positions of a whole epoch on this rank, wherever it starts."""
+        if self.even:
+            return -(-self.length // self.world_size)
+        return len(range(self.rank, self.length, self.world_size))
+
+    def __iter__(self) -> Iterator[Draw]:
+        for step in range(self.start, len(self)):
+            yield Draw(self.epoch, (self.rank + step * self.world_size) % self.length)
+
+
+class DrawDataset(Dataset[Sample]):
+    """The samples of a reader, transformed, by `Draw`.
+
+    ``on_bad_item="skip"`` replaces a sample that cannot be read by the next good one of the epoch's order, names it once
+    in the log, and stops when more than ``max_bad_fraction`` of the data set was bad; ``"error"`` stops at the first.
+    """
+
+    def __init__(
+        self,
+        *,
+        reader: Reader,
+        transform: Transform,
+        seed: int,
+        shuffle: bool,
+        on_bad_item: Literal["skip", "error"] = "error",
+        max_bad_fraction: float = 0.01,
+    ) -> None:
+        if len(reader) == 0:
+            raise DataError("the data set holds no picture: check data.root and the split")
+        self.reader, self.transform, self.seed, self.shuffle = reader, transform, seed, shuffle
+        self.on_bad_item, self.max_bad_fraction = on_bad_item, max_bad_fraction
+        self.bad = torch.zeros(len(reader), dtype=torch.bool).share_memory_()  # one mark for all workers
+        self._order: tuple[int, np.ndarray] | None = None
+
+    def __len__(self) -> int:
+        return len(self.reader)
+
+    def order(self, epoch: int) -> np.ndarray:
+        """The order of the data set's indices in this epoch."""
+        if not self.shuffle:
+            return np.arange(len(self))
+        if self._order is None or self._order[0] != epoch:
+            self._order = (epoch, np.random.default_rng((self.seed, epoch)).permutation(len(self)))
+        return self._order[1]
+
+    def __getitem__(self, draw: Draw) -> Sample:
+        order = self.order(draw.epoch)
+        for step in range(len(self)):
+            index = int(order[(draw.position + step) % len(self)])
+            if self.bad[index]:
+                continue
+            try:
+                sample = self.reader.read(index)
+            except DataError as error:
+                self._refuse(index, error)
+                continue
+            seed = np.random.SeedSequence((self.seed, draw.epoch, draw.position)).generate_state(1)[0]
+            return self.transform(sample, int(seed))
+        raise DataError("no sample of the data set can be read")
+
+    def _refuse(self, index: int, error: DataError) -> None:
+        if self.on_bad_item == "error":
+            raise error
+        self.bad[index] = True
+        logger.warning("skipped: %s", error)
+        count = int(self.bad.sum())
+        if count > max(1.0, self.max_bad_fraction * len(self)):
+            raise DataError(
+                f"{count} of {len(self)} samples cannot be read, more than data.max_bad_fraction={self.max_bad_fraction}"
+                f" allows; the last: {error}"
+            ) from error

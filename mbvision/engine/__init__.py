@@ -1,0 +1,1 @@
+"""The Lightning side: modules, loaders, schedules, callbacks."""

@@ -1,0 +1,112 @@
+"""Readers and transforms as Lightning's loaders, which resume in the middle of an epoch."""
+
+import os
+from collections.abc import Callable
+from typing import Any, Literal
+
+import cv2
+import lightning.pytorch as L
+import torch
+from torch.utils.data import DataLoader
+
+from mbvision.data.base import Reader
+from mbvision.data.collate import collate
+from mbvision.data.sampling import DrawDataset, EpochSampler, Transform
+from mbvision.errors import ConfigError
+from mbvision.structures import Sample
+
+
+def _start_worker(worker: int) -> None:
+    """One thread a worker: parallelism comes from the workers."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+class ResumableLoader(DataLoader[Sample]):
+    """A loader whose place in the epoch is saved and restored; ``place`` gives the epoch and the batches taken from it."""
+
+    def __init__(self, *, sampler: EpochSampler, place: Callable[[], tuple[int, int]], **arguments: Any) -> None:
+        super().__init__(sampler=sampler, **arguments)
+        self.epoch_sampler = sampler
+        self.place = place
+
+    def state_dict(self) -> dict[str, int]:
+        """Epoch and position, in samples of this rank."""
+        epoch, batches = self.place()
+        return {"epoch": epoch, "start": batches * (self.batch_size or 1)}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on from there."""
+        self.epoch_sampler.set_epoch(state["epoch"])
+        self.epoch_sampler.start = state["start"]
+
+
+class VisionData(L.LightningDataModule):
+    """Training and validation loaders over two readers; the same seed gives the same batches for any number of workers."""
+
+    def __init__(
+        self,
+        *,
+        train_reader: Reader | None,
+        val_reader: Reader,
+        train_transform: Transform | None,
+        val_transform: Transform,
+        batch_size: int,
+        workers: int,
+        seed: int = 0,
+        on_bad_item: Literal["skip", "error"] = "skip",
+        max_bad_fraction: float = 0.01,
+        timeout_s: float = 600.0,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1 or workers < 0:
+            raise ConfigError(f"loader.batch_size={batch_size} must be at least 1, loader.workers={workers} at least 0")
+        self.train_reader, self.val_reader = train_reader, val_reader
+        self.batch_size, self.workers, self.timeout_s = batch_size, workers, timeout_s
+        self.train_set = None
+        if train_reader is not None and train_transform is not None:
+            self.train_set = DrawDataset(
+                reader=train_reader,
+                transform=train_transform,
+                seed=seed,
+                shuffle=True,
+                on_bad_item=on_bad_item,
+                max_bad_fraction=max_bad_fraction,
+            )
+        self.val_set = DrawDataset(reader=val_reader, transform=val_transform, seed=seed, shuffle=False)
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Shuffled; the last batch may be smaller."""
+        if self.train_set is None:
+            raise ConfigError("there is no training split; set data.train_split")
+        return self._loader(self.train_set, even=True)
+
+    def val_dataloader(self) -> ResumableLoader:
+        """Every image once over all processes."""
+        return self._loader(self.val_set, even=False)
+
+    def _loader(self, dataset: DrawDataset, *, even: bool) -> ResumableLoader:
+        trainer = self.trainer
+        rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        workers = min(self.workers, os.cpu_count() or 1)
+        return ResumableLoader(
+            sampler=EpochSampler(length=len(dataset), rank=rank, world_size=world, even=even),
+            place=self._place,
+            dataset=dataset,
+            batch_size=self.batch_size,
+            collate_fn=collate,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            worker_init_fn=_start_worker,
+            timeout=self.timeout_s if workers else 0,
+            generator=torch.Generator().manual_seed(0),  # own generator: making an iterator draws from it
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def _place(self) -> tuple[int, int]:
+        """The epoch that training is in and how many of its batches were taken; a finished epoch is the next one's start."""
+        assert self.trainer is not None
+        loop = self.trainer.fit_loop
+        taken, length = loop.epoch_loop.batch_progress.current.ready, self.trainer.num_training_batches
+        epoch = loop.epoch_progress.current.ready - 1
+        return (epoch + 1, 0) if taken >= length else (epoch, taken)

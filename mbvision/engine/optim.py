@@ -1,0 +1,94 @@
+"""Parameter groups and learning-rate schedules."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from mbvision.errors import ConfigError
+
+NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
+Schedule = Callable[[Optimizer, int], LambdaLR]
+
+
+def parameter_groups(network: nn.Module) -> list[dict[str, Any]]:
+    """Trainable parameters in two groups: weights, and those without weight decay (norms and biases)."""
+    exempt = {id(p) for module in network.modules() if isinstance(module, NORMS) for p in module.parameters()}
+    decayed: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            (others if id(parameter) in exempt or name.endswith("bias") else decayed).append(parameter)
+    return [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
+
+
+def _scheduled(
+    optimizer: Optimizer,
+    total_steps: int,
+    warmup_steps: int,
+    warmup_factor: float,
+    decay: Callable[[float], float],
+) -> LambdaLR:
+    """Linear warm-up from ``warmup_factor``, then ``decay`` of the steps done (a function of 0..total_steps)."""
+    if warmup_steps < 0 or not 0 <= warmup_factor <= 1:
+        raise ConfigError(
+            f"schedule: warmup_steps={warmup_steps} is below 0, or warmup_factor={warmup_factor} not in 0..1"
+        )
+    warmup = min(warmup_steps, total_steps // 2)
+
+    def factor(step: int) -> float:
+        start = warmup_factor + (1 - warmup_factor) * step / warmup if step < warmup else 1.0
+        return start * decay(min(step, total_steps))
+
+    return LambdaLR(optimizer, factor)
+
+
+def cosine(
+    optimizer: Optimizer,
+    total_steps: int,
+    *,
+    warmup_steps: int = 0,
+    warmup_factor: float = 0.333,
+    final_factor: float = 0.0,
+) -> LambdaLR:
+    """Half a cosine from the base rate to ``final_factor`` of it at the last step."""
+
+    def decay(step: float) -> float:
+        return final_factor + (1 - final_factor) * 0.5 * (1 + math.cos(math.pi * step / max(total_steps, 1)))
+
+    return _scheduled(optimizer, total_steps, warmup_steps, warmup_factor, decay)
+
+
+def step(
+    optimizer: Optimizer,
+    total_steps: int,
+    *,
+    milestones: tuple[float, ...] = (0.67, 0.89),
+    gamma: float = 0.1,
+    warmup_steps: int = 0,
+    warmup_factor: float = 0.333,
+) -> LambdaLR:
+    """Times ``gamma`` at each milestone, a share of all steps."""
+
+    def decay(done: float) -> float:
+        return gamma ** sum(done >= share * total_steps for share in milestones)
+
+    return _scheduled(optimizer, total_steps, warmup_steps, warmup_factor, decay)
+
+
+def exponential(
+    optimizer: Optimizer,
+    total_steps: int,
+    *,
+    every_steps: int,
+    gamma: float = 0.95,
+    warmup_steps: int = 0,
+    warmup_factor: float = 0.333,
+) -> LambdaLR:
+    """Times ``gamma`` after every ``every_steps`` steps."""
+    if every_steps < 1:
+        raise ConfigError(f"schedule.every_steps={every_steps}: must be at least 1")
+    return _scheduled(optimizer, total_steps, warmup_steps, warmup_factor, lambda done: gamma ** (done // every_steps))

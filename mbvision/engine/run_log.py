@@ -1,0 +1,73 @@
+"""The run's history as a table (metrics.csv) and a picture (curves.png); goes on where a resumed run left off."""
+
+import csv
+import os
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+from mbvision.draw import plot_curves
+
+
+class RunLog(Logger):
+    """One row for each logged step. Lightning's CSVLogger deletes the table of a run that is resumed."""
+
+    def __init__(self, *, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+        self.rows: dict[int, dict[str, float]] = {}
+        if self.path.exists():
+            with self.path.open(newline="") as file:
+                for row in csv.DictReader(file):
+                    self.rows[int(row.pop("step"))] = {key: float(value) for key, value in row.items() if value}
+
+    @property
+    def path(self) -> Path:
+        """The table."""
+        return self.folder / "metrics.csv"
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.name
+
+    @property
+    def version(self) -> str:
+        """Runs have no versions: each has its own folder."""
+        return ""
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Nothing: config.yaml holds them."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Add to the row of this step."""
+        self.rows.setdefault(int(step or 0), {}).update({key: float(value) for key, value in metrics.items()})
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Write the table."""
+        names = sorted({name for row in self.rows.values() for name in row} - {"epoch"})
+        temporary = self.path.with_name(f".{self.path.name}.partial")
+        with temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, ["step", "epoch", *names])
+            writer.writeheader()
+            for step, row in sorted(self.rows.items()):
+                writer.writerow({"step": step, **row})
+        os.replace(temporary, self.path)
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Write the table and draw the curves."""
+        self.save()
+        names = sorted({name for row in self.rows.values() for name in row if "/" in name})
+        history = {
+            name: [(step, row[name]) for step, row in sorted(self.rows.items()) if name in row] for name in names
+        }
+        if history:
+            plot_curves(history, self.folder / "curves.png")

@@ -1,0 +1,1 @@
+"""Pictures in, predictions in the picture's own pixels out."""

@@ -1,0 +1,32 @@
+"""What a head's output means: its loss, its predictions and its metric."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Generic, TypeVar
+
+from torch import Tensor
+from torchmetrics import Metric
+
+from mbvision.structures import Target
+
+OutputT = TypeVar("OutputT")
+PredictionT = TypeVar("PredictionT")
+
+
+class Task(ABC, Generic[OutputT, PredictionT]):
+    """One meaning for one head. ``weight`` is its share of the summed loss; ``metric`` is what training maximises."""
+
+    weight: float
+    metric: str
+
+    @abstractmethod
+    def loss(self, outputs: OutputT, targets: Sequence[Target], input_size: tuple[int, int]) -> dict[str, Tensor]:
+        """Named scalar losses; images that lack this task's annotation do not count."""
+
+    @abstractmethod
+    def predict(self, outputs: OutputT, input_size: tuple[int, int]) -> list[PredictionT]:
+        """One prediction for each image of the batch, in pixels of the input."""
+
+    @abstractmethod
+    def evaluator(self, annotations: Any) -> Metric:
+        """A fresh metric over a data set with these annotations."""

@@ -1,0 +1,94 @@
+"""Detection with an SSD head."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from mbvision.boxes import select_detections
+from mbvision.errors import ConfigError
+from mbvision.heads.ssdlite import SSDOutput
+from mbvision.losses.multibox import MultiBoxLoss
+from mbvision.metrics.box_evaluator import BoxEvaluator
+from mbvision.structures import BoxAnnotations, Detections, Target, concatenate_boxes
+from mbvision.tasks.base import Task
+
+
+class Detection(Task[SSDOutput, Detections]):
+    """Boxes, scores and labels from the raw outputs of `SSDLite`.
+
+    A detection's score (0..1) is over ``score_threshold``; of two boxes of a class that overlap by more than
+    ``nms_threshold`` (IoU) the better stays; ``max_per_class`` candidates of a class enter that step and at most
+    ``max_detections`` of an image leave it. ``score`` is ``softmax`` over classes and background, or ``sigmoid``.
+    """
+
+    metric = "AP"
+
+    def __init__(
+        self,
+        *,
+        loss: MultiBoxLoss,
+        score_threshold: float = 0.001,
+        nms_threshold: float = 0.55,
+        max_per_class: int = 300,
+        max_detections: int = 300,
+        score: Literal["softmax", "sigmoid"] = "softmax",
+        weight: float = 1.0,
+    ) -> None:
+        for name, value in (("score_threshold", score_threshold), ("nms_threshold", nms_threshold)):
+            if not 0 <= value <= 1:
+                raise ConfigError(f"tasks.detection.{name}={value}: must be in 0..1")
+        if max_per_class < 1 or max_detections < 1:
+            raise ConfigError(
+                f"tasks.detection.max_per_class={max_per_class}, max_detections={max_detections}: need at least 1"
+            )
+        if score not in ("softmax", "sigmoid"):
+            raise ConfigError(f"tasks.detection.score={score!r}: choose softmax or sigmoid")
+        self.multibox = loss
+        self.score_threshold = score_threshold
+        self.nms_threshold = nms_threshold
+        self.max_per_class = max_per_class
+        self.max_detections = max_detections
+        self.score = score
+        self.weight = weight
+
+    def loss(self, outputs: SSDOutput, targets: Sequence[Target], input_size: tuple[int, int]) -> dict[str, Tensor]:
+        """Losses ``box`` and ``class``."""
+        rows = [index for index, target in enumerate(targets) if target.boxes is not None]
+        if not rows:
+            zero = outputs.logits.sum() * 0 + outputs.deltas.sum() * 0
+            return {"box": zero, "class": zero}
+        logits, deltas, anchors = outputs
+        if len(rows) < len(targets):
+            logits, deltas = logits[rows], deltas[rows]
+        boxes, labels, counts = concatenate_boxes(targets)
+        height, width = input_size
+        boxes = boxes / boxes.new_tensor((width, height, width, height))
+        return self.multibox(logits, deltas, anchors.float(), boxes, labels, counts)
+
+    @torch.no_grad()
+    def predict(self, outputs: SSDOutput, input_size: tuple[int, int]) -> list[Detections]:
+        """Detections in pixels of the input, best first."""
+        logits, deltas = outputs.logits.float(), outputs.deltas.float()
+        scores = logits.softmax(dim=-1) if self.score == "softmax" else logits.sigmoid()
+        height, width = input_size
+        pixels = deltas.new_tensor((width, height, width, height))
+        found = []
+        # One image at a time: each has its own number of candidates, and suppression stops as soon as it can.
+        for image_scores, image_deltas in zip(scores[..., 1:], deltas, strict=True):
+            boxes, values, labels = select_detections(
+                image_scores,
+                image_deltas,
+                outputs.anchors.float(),
+                score_threshold=self.score_threshold,
+                nms_threshold=self.nms_threshold,
+                max_per_class=self.max_per_class,
+                max_detections=self.max_detections,
+            )
+            found.append(Detections(boxes=boxes * pixels, scores=values, labels=labels))
+        return found
+
+    def evaluator(self, annotations: BoxAnnotations) -> BoxEvaluator:
+        """The twelve COCO numbers."""
+        return BoxEvaluator(annotations=annotations, backend="pycocotools", style="coco", iou=0.5)

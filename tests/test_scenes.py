@@ -1,0 +1,127 @@
+"""The built-in scenes: reproducible, varied as promised, and valid in both official layouts."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pycocotools import mask as rle
+from pycocotools.coco import COCO
+
+from mbvision.data.coco import coco, load_coco
+from mbvision.data.scenes import CLASSES, make_scenes, scenes
+from mbvision.data.scenes_drawing import Scene, draw_scene
+from mbvision.data.voc import load_voc
+from mbvision.errors import DataError
+
+SMALL = {"train_images": 12, "val_images": 6}
+
+
+@pytest.fixture(scope="module")
+def drawn() -> list[Scene]:
+    return [draw_scene(seed) for seed in range(250)]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sets") / "scenes"
+    make_scenes(folder, **SMALL)
+    return folder
+
+
+def objects(drawn: list[Scene]) -> Iterator[tuple[Scene, int]]:
+    for scene in drawn:
+        for index, thing in enumerate(scene.objects):
+            if not thing.crowd:
+                yield scene, index
+
+
+def test_a_seed_always_gives_the_same_scene() -> None:
+    one, again, other = draw_scene(3), draw_scene(3), draw_scene(4)
+    assert np.array_equal(one.image, again.image) and one.objects == again.objects
+    assert one.image.shape != other.image.shape or not np.array_equal(one.image, other.image)
+
+
+def test_boxes_and_areas_are_those_of_the_visible_pixels(drawn: list[Scene]) -> None:
+    for scene in drawn:
+        for index, thing in enumerate(scene.objects):
+            rows, columns = np.nonzero(scene.instances == index + 1)
+            assert thing.box == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+            assert thing.area == len(rows)
+
+
+def test_the_scenes_are_as_varied_as_promised(drawn: list[Scene]) -> None:
+    things = [(scene, scene.objects[index]) for scene, index in objects(drawn)]
+    sides = np.array(
+        [
+            [(t.box[2] - t.box[0]) / s.image.shape[1], (t.box[3] - t.box[1]) / s.image.shape[0]]
+            for s, t in things
+        ]
+    )
+    counts = [sum(not t.crowd for t in s.objects) for s in drawn]
+    assert len(CLASSES) >= 6 and {t.label for _, t in things} == set(range(len(CLASSES)))
+    assert sides.min() >= 0.06 and 0.5 < sides.max() < 0.62
+    assert np.mean([t.area < 32**2 for _, t in things]) >= 0.2
+    assert min(counts) == 0 and max(counts) <= 10 and max(counts) >= 8
+    assert np.mean([not s.objects for s in drawn]) >= 0.08  # 10 % of a large set
+    assert np.mean([t.truncated or t.occluded for _, t in things]) >= 0.25
+    assert any(t.crowd for s in drawn for t in s.objects)
+    assert len({s.image.shape for s in drawn}) >= 3
+
+
+def test_some_classes_differ_by_texture_alone() -> None:
+    shapes = [c.shape for c in CLASSES]
+    assert len(set(shapes)) >= 5 and len(set(shapes)) < len(shapes)
+
+
+def test_training_and_validation_have_no_picture_in_common(root: Path) -> None:
+    train = {path.read_bytes() for path in (root / "train2017").iterdir()}
+    val = {path.read_bytes() for path in (root / "val2017").iterdir()}
+    assert len(train) == 12 and len(val) == 6 and not train & val
+
+
+def test_pycocotools_reads_the_set_and_its_masks(root: Path) -> None:
+    truth = COCO(str(root / "annotations" / "instances_train2017.json"))
+    assert [c["id"] for c in truth.loadCats(truth.getCatIds())] == [c.category_id for c in CLASSES]
+    for annotation in truth.loadAnns(truth.getAnnIds()):
+        mask = truth.annToMask(annotation)
+        x, y, width, height = annotation["bbox"]
+        rows, columns = np.nonzero(mask)
+        assert abs(columns.min() - x) <= 1 and abs(rows.min() - y) <= 1
+        if annotation["iscrowd"]:
+            assert rle.area(truth.annToRLE(annotation)) == annotation["area"]
+        else:
+            assert abs(len(rows) - annotation["area"]) <= 0.2 * annotation["area"] + 30  # polygons round
+
+
+def test_both_layouts_hold_the_same_boxes(root: Path) -> None:
+    from_json = load_coco(root / "annotations" / "instances_val2017.json")
+    from_xml = load_voc(root / "VOCdevkit" / "VOC2012", "val")
+    assert [f"{i:012d}" for i in from_json.image_ids] == list(from_xml.image_ids)
+    for index in range(len(from_json)):
+        one, other = from_json.training_boxes(index), from_xml.training_boxes(index)
+        assert one[0].tolist() == other[0].tolist()
+        assert [from_json.class_names[i] for i in one[1]] == [from_xml.class_names[i] for i in other[1]]
+
+
+def test_a_set_is_made_once(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+    make_scenes(root, **SMALL)
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
+    assert capsys.readouterr().out == ""
+    assert len(coco(root=str(root), split="train2017")) == 12
+
+
+def test_another_set_or_foreign_files_are_never_touched(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"other scenes.*data\.root="):
+        scenes(root=str(root), split="train2017")
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(DataError, match="something else"):
+        make_scenes(tmp_path, **SMALL)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_the_statistics_are_kept(root: Path) -> None:
+    statistics = json.loads((root / "statistics.json").read_text())
+    assert statistics["train2017"]["pictures"] == 12 and statistics["val2017"]["pictures"] == 6

@@ -73,6 +73,22 @@ def test_focal_loss_is_the_sum_over_all_anchors_and_classes() -> None:
     torch.testing.assert_close(found["class"], expected)
 
 
+def test_sigmoid_loss_sums_the_classes_of_matched_and_hard_anchors() -> None:
+    anchors, boxes, labels, logits, deltas = batch(4, [2])
+    found = MultiBoxLoss(classification="sigmoid")(logits, deltas, anchors, boxes, labels, [2])
+    rows = match_anchors(anchors, boxes, [2]).rows[0]
+    each = []
+    for anchor, row in enumerate(rows.tolist()):
+        goal = torch.zeros(5)
+        if row >= 0:
+            goal[labels[row]] = 1
+        probability = logits[0, anchor, 1:].sigmoid()
+        each.append(-(goal * probability.log() + (1 - goal) * (1 - probability).log()).sum())
+    losses, matched = torch.stack(each), rows >= 0
+    negatives = losses[~matched].sort(descending=True).values[: max(3 * int(matched.sum()), 3)]
+    torch.testing.assert_close(found["class"], (losses[matched].sum() + negatives.sum()) / matched.sum())
+
+
 def test_an_empty_image_still_teaches_and_the_loss_is_finite() -> None:
     anchors, boxes, labels, logits, deltas = batch(3, [0, 0])
     logits.requires_grad_()
@@ -96,5 +112,5 @@ def test_each_box_gets_its_best_anchor_even_below_the_threshold() -> None:
 
 
 def test_an_unknown_loss_is_refused_with_the_choices() -> None:
-    with pytest.raises(ConfigError, match=r"hinge.*softmax or focal"):
+    with pytest.raises(ConfigError, match=r"hinge.*softmax, sigmoid or focal"):
         MultiBoxLoss(classification="hinge")  # type: ignore[arg-type]

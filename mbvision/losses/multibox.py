@@ -67,6 +67,7 @@ class MultiBoxLoss:
 
     - ``softmax``: cross-entropy over the classes and background, on matched anchors and on the hardest others,
       ``negatives_per_positive`` to one, at least ``min_negatives`` an image, so that an empty image still teaches.
+    - ``sigmoid``: the same with one binary cross-entropy a class, as TensorFlow's V1 and V2 configurations have it.
     - ``focal``: sigmoid focal loss on all anchors (arXiv:1708.02002) with ``alpha`` and ``gamma`` as the released
       MobileNetV3 configurations set them.
 
@@ -76,7 +77,7 @@ class MultiBoxLoss:
     def __init__(
         self,
         *,
-        classification: Literal["softmax", "focal"] = "softmax",
+        classification: Literal["softmax", "sigmoid", "focal"] = "softmax",
         iou_threshold: float = 0.5,
         negatives_per_positive: float = 3.0,
         min_negatives: int = 3,
@@ -84,8 +85,8 @@ class MultiBoxLoss:
         gamma: float = 2.0,
         box_weight: float = 1.0,
     ) -> None:
-        if classification not in ("softmax", "focal"):
-            raise ConfigError(f"classification={classification!r} is no loss; choose softmax or focal")
+        if classification not in ("softmax", "sigmoid", "focal"):
+            raise ConfigError(f"classification={classification!r} is no loss; choose softmax, sigmoid or focal")
         if not 0 < iou_threshold <= 1:
             raise ConfigError(f"iou_threshold={iou_threshold}: must be over 0 and at most 1")
         if negatives_per_positive < 0 or min_negatives < 0:
@@ -119,19 +120,30 @@ class MultiBoxLoss:
         image_anchor = positive.nonzero(as_tuple=True)
         goal = encode(boxes[matches.rows[positive]], anchors[image_anchor[1]])
         box_loss = F.smooth_l1_loss(deltas[image_anchor], goal, reduction="sum")
-        class_loss = self._softmax(logits, classes, positive) if self.classification == "softmax" else self._focal(logits, classes)
+        if self.classification == "focal":
+            class_loss = self._focal(logits, classes)
+        else:
+            class_loss = self._mined(logits, classes, positive)
         return {"box": self.box_weight * box_loss / number, "class": class_loss / number}
 
-    def _softmax(self, logits: Tensor, classes: Tensor, positive: Tensor) -> Tensor:
-        each = F.cross_entropy(logits.flatten(0, 1), classes.flatten(), reduction="none").view_as(classes)
+    def _mined(self, logits: Tensor, classes: Tensor, positive: Tensor) -> Tensor:
+        if self.classification == "softmax":
+            each = F.cross_entropy(logits.flatten(0, 1), classes.flatten(), reduction="none").view_as(classes)
+        else:
+            goal = _one_hot(classes, logits)
+            each = F.binary_cross_entropy_with_logits(logits[..., 1:], goal, reduction="none").sum(dim=-1)
         with torch.no_grad():
             hard = hard_negatives(each, positive, self.negatives_per_positive, self.min_negatives)
         return each[positive | hard].sum()
 
     def _focal(self, logits: Tensor, classes: Tensor) -> Tensor:
-        # Background is the absence of every class: its column is not trained.
-        goal = F.one_hot(classes, logits.shape[-1])[..., 1:].to(logits.dtype)
+        goal = _one_hot(classes, logits)
         return sigmoid_focal_loss(logits[..., 1:], goal, alpha=self.alpha, gamma=self.gamma, reduction="sum")
+
+
+def _one_hot(classes: Int[Tensor, "B A"], logits: Float[Tensor, "B A K"]) -> Float[Tensor, "B A K-1"]:
+    """Background is the absence of every class: its column is not trained."""
+    return F.one_hot(classes, logits.shape[-1])[..., 1:].to(logits.dtype)
 
 
 def hard_negatives(

@@ -8,19 +8,20 @@ that of all threads, so hotcoco's own threads win it nothing.
     python benchmarks/coco_evaluation.py --quick
 """
 
-import argparse
 import contextlib
 import io
-import statistics
-import time
-from collections.abc import Callable
-from functools import partial
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.timing import Case, Table, check, measure, one_thread, parser, report
 from mbvision.metrics.coco_ap import coco_ap
 from mbvision.metrics.results import BoxResults
 from mbvision.structures import BoxAnnotations
@@ -119,42 +120,37 @@ def evaluate_pycocotools(truth: COCO, rows: list[dict[str, Any]]) -> list[float]
     return [float(number) for number in evaluation.stats]
 
 
-def timed(run: Callable[[], list[float]]) -> tuple[list[float], float, float]:
-    """The numbers, CPU seconds of all threads, and wall seconds."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    numbers = run()
-    return numbers, time.process_time() - cpu, time.perf_counter() - wall
+def compare(annotations: BoxAnnotations, results: BoxResults, rounds: int, title: str) -> Table:
+    """Time both, and compare the numbers they gave while timed."""
+    numbers: dict[str, list[float]] = {}
+
+    def theirs(inputs: tuple[COCO, list[dict[str, Any]]]) -> None:
+        numbers["pycocotools"] = evaluate_pycocotools(*inputs)
+
+    def ours(_: None) -> None:
+        numbers["mbvision"] = list(coco_ap(annotations, results, backend="hotcoco").numbers.values())
+
+    cases = [
+        # Inputs are made afresh for every run, since loadRes and evaluate change them.
+        Case(name="pycocotools", prepare=lambda: pycocotools_inputs(annotations, results), run=theirs),
+        Case(name="mbvision, hotcoco", run=ours),
+    ]
+    coco_ap(*synthetic(10, 50, 100), backend="hotcoco")  # imports
+    with contextlib.redirect_stdout(io.StringIO()):
+        rows = measure(cases, rounds=rounds, warm_up=False)
+    apart = max(abs(a - b) for a, b in zip(numbers["pycocotools"], numbers["mbvision"], strict=True))
+    claim = f"the twelve numbers are equal: their largest difference is {apart:g}"
+    return Table(title=title, rows=rows, rounds=rounds, checks=[check(apart < 1e-9, claim)])
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Time both and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true", help="50 images and 2,500 detections")
-    parser.add_argument("--rounds", type=int, default=3, help="timed runs of each")
-    arguments = parser.parse_args()
+    arguments = parser(__doc__, rounds=3).parse_args(argv)
+    one_thread()
     images, objects, detections = (50, 370, 2_500) if arguments.quick else (5_000, 37_000, 500_000)
     annotations, results = synthetic(images, objects, detections)
-    times: dict[str, list[tuple[float, float]]] = {"pycocotools": [], "mbvision, hotcoco": []}
-    numbers: dict[str, list[float]] = {}
-    coco_ap(*synthetic(10, 50, 100), backend="hotcoco")  # imports
-    for _ in range(arguments.rounds):
-        with contextlib.redirect_stdout(io.StringIO()):
-            truth, rows = pycocotools_inputs(annotations, results)  # afresh, since loadRes and evaluate change them
-            numbers["pycocotools"], cpu, wall = timed(partial(evaluate_pycocotools, truth, rows))
-        times["pycocotools"].append((cpu, wall))
-        del truth, rows
-        numbers["mbvision, hotcoco"], cpu, wall = timed(
-            lambda: list(coco_ap(annotations, results, backend="hotcoco").numbers.values())
-        )
-        times["mbvision, hotcoco"].append((cpu, wall))
-    print(f"{images} images, {objects} objects, {detections} detections, median of {arguments.rounds}")
-    print(f"{'evaluator':18} {'CPU s':>9} {'wall s':>9} {'CPU ratio':>10} {'wall ratio':>11}")
-    base_cpu, base_wall = (statistics.median(column) for column in zip(*times["pycocotools"], strict=True))
-    for name, runs in times.items():
-        cpu, wall = (statistics.median(column) for column in zip(*runs, strict=True))
-        print(f"{name:18} {cpu:9.3f} {wall:9.3f} {base_cpu / cpu:9.1f}x {base_wall / wall:10.1f}x")
-    difference = max(abs(a - b) for a, b in zip(*numbers.values(), strict=True))
-    print(f"largest difference of the twelve numbers: {difference:g}")
+    title = f"{images} images, {objects} objects, {detections} detections"
+    report([compare(annotations, results, 1 if arguments.quick else arguments.rounds, title)], arguments.output)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
     python benchmarks/torchvision_recipe.py KEY=VALUE ... run_dir=FOLDER
 
-takes the keys of ``train``; backbone (mobilenet_v3_large or mobilenet_v3_small), width, input size, data, steps, optimizer,
-schedule, augmentation, average and seed are those of the run it stands beside. The network, anchors, matching, losses and
-post-processing are torchvision's own code; extra layers and tail follow its ssdlite320_mobilenet_v3_large.
+takes the keys of ``train``; backbone (mobilenet_v3_large or mobilenet_v3_small), width, input size, data, steps,
+optimizer, schedule, augmentation, average and seed are those of the run it stands beside. Network, anchors, matching,
+losses and post-processing are torchvision's own code; extra layers and tail follow its ssdlite320_mobilenet_v3_large.
 """
 
 import sys

@@ -1,7 +1,7 @@
 """SSD's box coding and exact class-wise non-maximum suppression.
 
-Boxes are ``x1 y1 x2 y2``; anchors are ``cx cy w h``. Both are relative to the input image (0..1) here, unless a function
-says otherwise: coding and overlap do not depend on the unit.
+Boxes are ``x1 y1 x2 y2``; anchors are ``cx cy w h``. Both are relative to the input image (0..1) here, unless a
+function says otherwise: coding and overlap do not depend on the unit.
 """
 
 import math
@@ -59,15 +59,16 @@ def select_detections(
     max_per_class: int,
     max_detections: int,
 ) -> tuple[Float[Tensor, "N 4"], Float[Tensor, " N"], Int[Tensor, " N"]]:
-    """The detections of one image: boxes clipped to 0..1, scores, labels, best first; equal scores go by label, then anchor.
+    """The detections of one image: boxes clipped to 0..1, scores, labels, best first.
 
-    The result is that of the plain method (for each class: the ``max_per_class`` best scores over the threshold, then
-    suppression; over all classes: the ``max_detections`` best that are left). Suppression visits boxes by falling score,
-    so suppressing only the best candidates gives a prefix of that result: start with a short prefix and double it until
-    enough survive. Boxes are decoded for candidates in the prefix alone.
+    Equal scores go by label, then anchor. The result is that of the plain method (for each class: the ``max_per_class``
+    best scores over the threshold, then suppression; over all classes: the ``max_detections`` best that are left).
+    Suppression visits boxes by falling score, so suppressing only the best candidates gives a prefix of that result:
+    start with a short prefix and double it until enough survive. Boxes are decoded for candidates in the prefix alone.
     """
-    num_anchors = len(scores)
-    flat = scores.t().reshape(-1)
+    # Most anchors have no candidate at all; the maximum of a row finds them faster than a search of all scores.
+    rows = (scores.amax(dim=1) > score_threshold).nonzero().squeeze(1)
+    flat = scores[rows].t().reshape(-1)
     candidates = (flat > score_threshold).nonzero().squeeze(1)
     values = flat[candidates]
     length = FIRST_PREFIX
@@ -75,12 +76,12 @@ def select_detections(
         whole = length >= len(values)
         order, prefix_scores = _best(values, length)
         index = candidates[order]
-        labels = torch.div(index, num_anchors, rounding_mode="floor")
+        labels = torch.div(index, len(rows), rounding_mode="floor")
         # A candidate's rank in its class depends on better candidates alone, and those are all in the prefix.
         if len(index) > max_per_class:
             few = _rank_in_class(labels) < max_per_class
             index, labels, prefix_scores = index[few], labels[few], prefix_scores[few]
-        anchor = index % num_anchors
+        anchor = rows[index % len(rows)]
         boxes = decode(deltas[anchor], anchors[anchor]).clamp(min=0, max=1)
         # Classes are laid side by side so that they never overlap; in float64 the shift loses no digit.
         apart = boxes.double() + 2.0 * labels[:, None]
@@ -92,7 +93,7 @@ def select_detections(
 
 
 def _best(values: Float[Tensor, " M"], length: int) -> tuple[Int[Tensor, " N"], Float[Tensor, " N"]]:
-    """Positions and values of at least the ``length`` best, sorted; equal values keep their order, none of a tie is cut."""
+    """Positions and values of at least the ``length`` best, sorted; equal values keep their order, no tie is cut."""
     if length >= len(values):
         chosen = torch.arange(len(values), device=values.device)
     else:

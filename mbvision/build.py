@@ -57,8 +57,8 @@ def locate(node: Config, path: str) -> Callable[..., Any]:
 def make(node: Config, path: str, **runtime: Any) -> Any:
     """Call what ``node["_target_"]`` names with the node's arguments and ``runtime``.
 
-    Nested nodes are made first. ``path`` is the node's key in the configuration, for messages. Raises `ConfigError` for a
-    name that is not allowed, an argument it does not take, and a value it refuses.
+    Nested nodes are made first. ``path`` is the node's key in the configuration, for messages. Raises `ConfigError`
+    for a name that is not allowed, an argument it does not take, and a value it refuses.
     """
     component = locate(node, path)
     arguments = {
@@ -77,7 +77,7 @@ def make(node: Config, path: str, **runtime: Any) -> Any:
 
 
 def deferred(node: Config, path: str) -> Any:
-    """A function of positional arguments that calls ``node``'s target with them and the node's own: optimizers, schedules."""
+    """A function that calls ``node``'s target with its own arguments and the node's: optimizers, schedules."""
 
     component = locate(node, path)
     arguments = {key: value for key, value in node.items() if key != "_target_"}

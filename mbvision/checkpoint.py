@@ -4,12 +4,16 @@ Training checkpoints are Lightning's, with the key ``mbvision`` added: what rebu
 ``torch.load`` is called, always with ``weights_only=True``.
 """
 
+import hashlib
+import io
 import json
 import os
+import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from safetensors.torch import save_file
@@ -49,23 +53,50 @@ def read(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} cannot be loaded: {reason[0] if reason else type(error).__name__}") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a dictionary of weights")
+    if "sha256" in content and content["sha256"] != weights_digest(content["state_dict"]):
+        raise CheckpointError(
+            f"{path}: the weights do not match their SHA-256, so the file is damaged; use another copy"
+        )
     return content
+
+
+def weights_digest(weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 over the names, types, shapes and values of tensors."""
+    digest = hashlib.sha256()
+    for name, tensor in weights.items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def write(path: Path, content: Mapping[str, Any]) -> None:
     """Write so that the file is either the old one or the whole new one, whenever the machine stops."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()  # torch.save straight into a file hides the reason when the disk is full
+    torch.save(dict(content), buffer)
+    _replace(Path(path), lambda file: file.write(buffer.getbuffer()))
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a checkpoint in the same way."""
+    with source.open("rb") as original:
+        _replace(target, lambda file: shutil.copyfileobj(original, file, 2**20))
+
+
+def _replace(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
+    """A temporary file in the same folder is filled, put on the disk, and renamed. Raises `CheckpointError`."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            torch.save(dict(content), file)
+            fill(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be written: {error.strerror}; the old file is as it was") from error
+    finally:
+        with suppress(OSError):  # gone already where all went well
+            temporary.unlink()
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

@@ -107,7 +107,7 @@ def plot_curves(history: Mapping[str, Sequence[tuple[int, float]]], path: Path) 
 
 
 def plot_precision_recall(curves: Mapping[str, Float[np.ndarray, " 101"]], path: Path) -> None:
-    """Precision over recall (0, 0.01, ... 1) at IoU 0.5, a line for each class; those without ground truth are left out."""
+    """Precision over recall (0, 0.01, ... 1) at IoU 0.5, a line a class; those without ground truth are left out."""
     from matplotlib.figure import Figure  # slow to import
 
     figure = Figure(figsize=(8, 6), layout="constrained")

@@ -44,7 +44,7 @@ def rename_ssdlite_head(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def from_torchvision(state: Mapping[str, Tensor], network: Network) -> dict[str, Tensor]:
-    """The weights of a torchvision classifier or SSDLite under our names, with the normalisation they were trained with."""
+    """The weights of a torchvision classifier or SSDLite under our names, with their normalisation."""
     detector = any(key.startswith("head.classification_head") for key in state)
     mean, std = (SSDLITE_MEAN_STD, SSDLITE_MEAN_STD) if detector else (IMAGENET_MEAN, IMAGENET_STD)
     weights = rename_torchvision(state, network.backbone)
@@ -58,8 +58,9 @@ def from_torchvision(state: Mapping[str, Tensor], network: Network) -> dict[str,
 def load_pretrained(network: Network, source: str, *, architecture: str, reset_head: bool = False) -> None:
     """Start the whole network from ``source``: the path of a weight file, or ``torchvision:NAME``.
 
-    ``architecture`` is torchvision's name of the backbone; NAME is one of its weights, or COCO_V1 for its SSDLite. With ``reset_head`` the tensors of heads that do not fit (another number of classes) keep their random start, and the
-    log says which. Raises `CheckpointError` naming the file and the first tensor that differs.
+    ``architecture`` is torchvision's name of the backbone; NAME is one of its weights, or COCO_V1 for its SSDLite.
+    With ``reset_head`` the tensors of heads that do not fit (another number of classes) keep their random start, and
+    the log says which. Raises `CheckpointError` naming the file and the first tensor that differs.
     """
     weights = _read_weights(source, network, architecture)
     own = network.state_dict()
@@ -84,7 +85,7 @@ def load_pretrained(network: Network, source: str, *, architecture: str, reset_h
 
 
 def load_trunk_only(network: Network, source: str, *, architecture: str) -> None:
-    """Start the backbone from the trunk in a weight file or ``torchvision:NAME``, with the normalisation it came with."""
+    """Start the backbone from the trunk in a weight file or ``torchvision:NAME``, normalisation included."""
     weights = _read_weights(source, network, architecture)
     try:
         load_trunk(network.backbone, weights)

@@ -36,7 +36,9 @@ def targets(count: int) -> list[Target]:
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_every_backbone_with_every_task(backbone: str, task: str, size: list[int], tmp_path: Path) -> None:
-    config, _ = configure([f"backbone={backbone}", f"task={task}", "backbone.width=0.35", f"input_size={size}".replace(" ", "")])
+    config, _ = configure(
+        [f"backbone={backbone}", f"task={task}", "backbone.width=0.35", f"input_size={size}".replace(" ", "")]
+    )
     network, tasks = build_network(config, {"detection": 3}), build_tasks(config)
     images = torch.rand(2, 3, *size)
     losses = tasks["detection"].loss(network(images)["detection"], targets(2), (64, 96))

@@ -13,6 +13,12 @@ def black(height: int = 100, width: int = 150) -> np.ndarray:
     return np.zeros((height, width, 3), dtype=np.uint8)
 
 
+def read(path: Path) -> np.ndarray:
+    image = cv2.imread(str(path))
+    assert image is not None
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
 def test_a_box_is_drawn_in_its_class_colour_on_a_copy() -> None:
     image = black()
     drawn = draw_boxes(image, np.array([[20.0, 30.0, 80.0, 90.0]]), np.array([1]), ["a", "b"])
@@ -48,7 +54,7 @@ def test_a_saved_picture_reads_back_in_the_same_colours(tmp_path: Path, suffix: 
     image = black()
     image[:, :, 0] = 200
     save_image(tmp_path / f"new/a{suffix}", image)
-    again = cv2.cvtColor(cv2.imread(str(tmp_path / f"new/a{suffix}")), cv2.COLOR_BGR2RGB)
+    again = read(tmp_path / f"new/a{suffix}")
     assert abs(again.astype(int) - image).max() <= 3
     assert [path.name for path in (tmp_path / "new").iterdir()] == [f"a{suffix}"]
 
@@ -57,4 +63,4 @@ def test_plots_are_written(tmp_path: Path) -> None:
     plot_curves({"train/a/box": [(1, 2.0), (2, 1.0)], "val/a/AP": [(2, 0.5)]}, tmp_path / "curves.png")
     plot_precision_recall({"a": np.linspace(1, 0, 101), "none": np.full(101, -1.0)}, tmp_path / "pr.png")
     for name in ("curves.png", "pr.png"):
-        assert cv2.imread(str(tmp_path / name)).std() > 5
+        assert read(tmp_path / name).std() > 5

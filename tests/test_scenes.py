@@ -10,8 +10,8 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
 from mbvision.data.coco import coco, load_coco
-from mbvision.data.scenes import CLASSES, make_scenes, scenes
-from mbvision.data.scenes_drawing import Scene, draw_scene
+from mbvision.data.scenes import _segmentation, make_scenes, scenes
+from mbvision.data.scenes_drawing import CLASSES, Scene, draw_scene
 from mbvision.data.voc import load_voc
 from mbvision.errors import DataError
 
@@ -54,14 +54,11 @@ def test_boxes_and_areas_are_those_of_the_visible_pixels(drawn: list[Scene]) -> 
 def test_the_scenes_are_as_varied_as_promised(drawn: list[Scene]) -> None:
     things = [(scene, scene.objects[index]) for scene, index in objects(drawn)]
     sides = np.array(
-        [
-            [(t.box[2] - t.box[0]) / s.image.shape[1], (t.box[3] - t.box[1]) / s.image.shape[0]]
-            for s, t in things
-        ]
+        [[(t.box[2] - t.box[0]) / s.image.shape[1], (t.box[3] - t.box[1]) / s.image.shape[0]] for s, t in things]
     )
     counts = [sum(not t.crowd for t in s.objects) for s in drawn]
     assert len(CLASSES) >= 6 and {t.label for _, t in things} == set(range(len(CLASSES)))
-    assert sides.min() >= 0.06 and 0.5 < sides.max() < 0.62
+    assert sides.min() >= 0.06 and 0.5 < sides.max() <= 0.6
     assert np.mean([t.area < 32**2 for _, t in things]) >= 0.2
     assert min(counts) == 0 and max(counts) <= 10 and max(counts) >= 8
     assert np.mean([not s.objects for s in drawn]) >= 0.08  # 10 % of a large set
@@ -88,11 +85,23 @@ def test_pycocotools_reads_the_set_and_its_masks(root: Path) -> None:
         mask = truth.annToMask(annotation)
         x, y, width, height = annotation["bbox"]
         rows, columns = np.nonzero(mask)
-        assert abs(columns.min() - x) <= 1 and abs(rows.min() - y) <= 1
-        if annotation["iscrowd"]:
-            assert rle.area(truth.annToRLE(annotation)) == annotation["area"]
-        else:
-            assert abs(len(rows) - annotation["area"]) <= 0.2 * annotation["area"] + 30  # polygons round
+        assert (columns.min(), rows.min()) == (x, y)
+        assert (columns.max() + 1, rows.max() + 1) == (x + width, y + height)
+        assert rle.area(truth.annToRLE(annotation)) == annotation["area"]
+
+
+def test_polygons_enclose_exactly_the_visible_pixels(drawn: list[Scene]) -> None:
+    for scene, index in objects(drawn[:60]):
+        mask = scene.instances == index + 1
+        encoded = rle.merge(rle.frPyObjects(_segmentation(scene, index), *mask.shape))
+        assert np.array_equal(rle.decode(encoded), mask)
+
+
+def test_run_lengths_decode_to_the_crowd(drawn: list[Scene]) -> None:
+    scene, index = next((s, i) for s in drawn for i, thing in enumerate(s.objects) if thing.crowd)
+    mask = scene.instances == index + 1
+    runs = rle.frPyObjects(_segmentation(scene, index), *mask.shape)
+    assert np.array_equal(rle.decode(runs), mask)
 
 
 def test_both_layouts_hold_the_same_boxes(root: Path) -> None:
@@ -119,7 +128,15 @@ def test_another_set_or_foreign_files_are_never_touched(root: Path, tmp_path: Pa
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(DataError, match="something else"):
         make_scenes(tmp_path, **SMALL)
+    with pytest.raises(DataError, match="something else"):
+        make_scenes(tmp_path / "mine.txt", **SMALL)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_damaged_stamp_is_named(tmp_path: Path) -> None:
+    (tmp_path / "scenes.json").write_text("{")
+    with pytest.raises(DataError, match=r"scenes\.json is damaged"):
+        make_scenes(tmp_path, **SMALL)
 
 
 def test_the_statistics_are_kept(root: Path) -> None:

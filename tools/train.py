@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mbvision.commands import train, run
+from mbvision.commands import run, train
 
 if __name__ == "__main__":
     sys.exit(run(train.main, sys.argv[1:]))

@@ -16,7 +16,7 @@ TABLE = Table(
         Row(3, 128, 128, False, "relu6", 1, tap="c2"),
         Row(3, 128, 256, False, "relu6", 2, tap="c3_first"),
         Row(3, 256, 256, False, "relu6", 1, tap="c3", depthwise_tap="c3_depthwise"),
-        Row(3, 256, 512, False, "relu6", 2),
+        Row(3, 256, 512, False, "relu6", 2, expanded_tap="c3_expanded"),  # no expansion: the input itself
         Row(3, 512, 512, False, "relu6", 1),
         Row(3, 512, 512, False, "relu6", 1),
         Row(3, 512, 512, False, "relu6", 1),

@@ -17,7 +17,7 @@ TABLE = Table(
         Row(3, 144, 32, False, "relu6", 2, tap="c3_first"),
         Row(3, 192, 32, False, "relu6", 1),
         Row(3, 192, 32, False, "relu6", 1, tap="c3", depthwise_tap="c3_depthwise"),
-        Row(3, 192, 64, False, "relu6", 2),
+        Row(3, 192, 64, False, "relu6", 2, expanded_tap="c3_expanded"),
         Row(3, 384, 64, False, "relu6", 1),
         Row(3, 384, 64, False, "relu6", 1),
         Row(3, 384, 64, False, "relu6", 1),

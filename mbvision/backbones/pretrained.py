@@ -104,7 +104,7 @@ def _trunk_names(backbone: Backbone, family: str) -> Iterator[tuple[str, str]]:
 
 def _split(backbone: Backbone) -> int:
     """The index in torchvision's `features` of the block whose expansion SSDLite reads."""
-    tapped = [index for index, row in enumerate(backbone.rows) if row.expanded_tap is not None]
+    tapped = [index for index, row in enumerate(backbone.rows) if row.expanded_tap == "c4_expanded"]
     return tapped[0] + 1 if tapped else len(backbone.rows) + 1
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
@@ -14,12 +15,21 @@ COMMANDS = {
     "prepare_data": "unpack official archives, convert YOLO data sets",
     "doctor": "say what is installed, and what on this machine will hurt",
 }
+NOISE = (
+    r".*isinstance\(treespec, LeafSpec\)",  # lightning 2.6 under torch 2.15
+    r".*does not have many workers",  # loader.workers is the user's choice
+    r"Found \d+ module\(s\) in eval mode",  # freeze=backbone wants it so
+    r"The number of training batches",  # log_every_n_steps with few batches
+)
+"""Warnings of libraries that tell a user nothing."""
 
 
 def run(command: Callable[[Sequence[str]], int | None], arguments: Sequence[str]) -> int:
     """Run a command; a user's mistake is one line on stderr and exit code 2."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.captureWarnings(True)
+    for message in NOISE:
+        warnings.filterwarnings("ignore", message=message)
     lightning = logging.getLogger("lightning.pytorch")
     lightning.setLevel(logging.WARNING)
     lightning.propagate = False  # it has a handler of its own

@@ -17,8 +17,19 @@ from omegaconf.errors import OmegaConfBaseException
 from mbvision.errors import ConfigError
 
 PATH_KEYS = frozenset(
-    ["annotations", "backbone.weights", "checkpoint", "data.images", "data.root", "output", "output_dir", "predictions"]
-    + ["resume", "run_dir", "source"]
+    {
+        "annotations",
+        "backbone.weights",
+        "checkpoint",
+        "data.images",
+        "data.root",
+        "output",
+        "output_dir",
+        "predictions",
+        "resume",
+        "run_dir",
+        "source",
+    }
 )
 """Keys whose value is always taken as it is written, whatever signs a file's name holds."""
 
@@ -115,7 +126,7 @@ def wants_help(arguments: Sequence[str]) -> bool:
 
 
 def expand_sweeps(arguments: Sequence[str]) -> list[list[str]]:
-    """With ``--multirun``: the arguments of each run, every combination of the comma lists; else the arguments as they are."""
+    """With ``--multirun`` every combination of the comma lists, else the arguments as they are."""
     plain = [argument for argument in arguments if argument not in ("--multirun", "-m")]
     if len(plain) == len(arguments):
         return [plain]

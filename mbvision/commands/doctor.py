@@ -11,9 +11,26 @@ from mbvision.commands.compose import wants_help
 
 HELP = "Say what is installed, and what on this machine will hurt: python tools/doctor.py"
 PACKAGES = (
-    "mbvision torch torchvision lightning torchmetrics hydra-core numpy pycocotools hotcoco albumentations"
-    " opencv-python-headless opencv-python pillow av safetensors tensorboard onnxruntime openvino executorch"
-).split()
+    "mbvision",
+    "torch",
+    "torchvision",
+    "lightning",
+    "torchmetrics",
+    "hydra-core",
+    "numpy",
+    "pycocotools",
+    "hotcoco",
+    "albumentations",
+    "opencv-python-headless",
+    "opencv-python",
+    "pillow",
+    "av",
+    "safetensors",
+    "tensorboard",
+    "onnxruntime",
+    "openvino",
+    "executorch",
+)
 SMALL_SHM = 512 * 2**20
 """Under this much shared memory (bytes), batches of loader workers may not fit."""
 LITTLE_DISK = 2 * 2**30
@@ -62,7 +79,9 @@ def warnings(installed: dict[str, str], shm: int | None, disk: int) -> list[str]
     """What to mend, each with the remedy."""
     found = []
     if {"opencv-python", "opencv-python-headless"} <= set(installed):
-        found.append("two packages own cv2: pip uninstall opencv-python opencv-python-headless, then install the headless one")
+        found.append(
+            "two packages own cv2: pip uninstall opencv-python opencv-python-headless, then install the headless one"
+        )
     if shm is not None and shm < SMALL_SHM:
         found.append(f"only {shm // 2**20} MiB of shared memory: loader.workers=0, or docker run --shm-size=2g")
     if disk < LITTLE_DISK:

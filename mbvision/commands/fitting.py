@@ -1,14 +1,16 @@
 """The parts of ``train`` that need Lightning: module, data, trainer, and the score at the end."""
 
 import logging
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMonitor, TQDMProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from mbvision import checkpoint
 from mbvision.build import Config, build_tasks, deferred, make
@@ -18,7 +20,7 @@ from mbvision.engine.data_module import VisionData
 from mbvision.engine.module import VisionModule
 from mbvision.engine.pictures import Pictures
 from mbvision.engine.run_log import RunLog
-from mbvision.errors import ConfigError
+from mbvision.errors import ConfigError, TrainingError
 from mbvision.metrics.box_evaluator import BoxEvaluator
 from mbvision.metrics.report import format_table, write_metrics
 from mbvision.metrics.results import write_coco_results
@@ -52,6 +54,7 @@ def build_data(config: Config, train_reader: Reader, val_reader: Reader, size: t
         seed=config["seed"],
         on_bad_item=data["on_bad_item"],
         max_bad_fraction=data["max_bad_fraction"],
+        repeat_epoch=config["trainer"]["overfit_batches"] > 0,
     )
 
 
@@ -70,7 +73,7 @@ def build_module(config: Config, network: Network, reader: Any) -> VisionModule:
 
 
 def fit(config: Config, module: VisionModule, data: VisionData, folder: Path, resume: Path | None) -> L.Trainer:
-    """Train to the end."""
+    """Train to the end. Raises `TrainingError` where memory runs out or a worker dies; the checkpoints stay."""
     task, metric = next((name, task.metric) for name, task in module.tasks.items())
     checkpoints = RunCheckpoints(
         folder=folder, task=task, metric=metric, every_n_steps=config["checkpoint_every_n_steps"]
@@ -92,15 +95,38 @@ def fit(config: Config, module: VisionModule, data: VisionData, folder: Path, re
     trainer = build_trainer(config, folder, callbacks=callbacks, logger=loggers)
     if resume is not None:
         checkpoint.read(resume)  # a clear error before anything starts
-    trainer.fit(module, data, ckpt_path=resume, weights_only=True)
+    if config["freeze"]:
+        warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")  # they are meant to be
+    try:
+        trainer.fit(module, data, ckpt_path=resume, weights_only=True)
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(
+            f"the device is out of memory with loader.batch_size={config['loader']['batch_size']} and"
+            f" input_size={config['input_size']}: lower one of them; resume={checkpoints.last_path} goes on"
+        ) from error
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise TrainingError(
+            f"{str(error).strip().splitlines()[0]}: a process that reads pictures died or hung; check the memory, or"
+            " lower loader.workers"
+        ) from error
+    if trainer.is_global_zero:
+        checkpoints.complete()
     return trainer
 
 
 def build_trainer(config: Config, folder: Path, **arguments: Any) -> L.Trainer:
-    """Lightning's trainer with the arguments of ``config["trainer"]``."""
+    """Lightning's trainer with the arguments of ``config["trainer"]``.
+
+    ``overfit_batches`` is ours: Lightning's would put its own sampler in the place of the one that knows the epoch.
+    """
+    settings = dict(config["trainer"])
+    if overfit := settings.pop("overfit_batches"):
+        settings |= {"limit_train_batches": overfit, "limit_val_batches": overfit}
     try:
         return L.Trainer(
-            **config["trainer"],
+            **settings,
             **arguments,
             default_root_dir=folder,
             plugins=[AtomicCheckpointIO()],
@@ -115,7 +141,9 @@ def finish(
     config: Config, module: VisionModule, data: VisionData, folder: Path, fitted: L.Trainer
 ) -> Mapping[str, Any]:
     """Score the best checkpoint with the reference evaluator; write and print the numbers."""
-    best = folder / "best.ckpt"
+    best = (
+        fitted.strategy.broadcast(folder) / "best.ckpt"
+    )  # processes started apart may have named the folder otherwise
     fitted.strategy.barrier()
     content = checkpoint.read(best)
     checkpoint.load_weights(module.network, checkpoint.network_weights(content), best)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from mbvision.commands.compose import compose_config, wants_help
 from mbvision.errors import ConfigError, ImageError
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Predict on every picture; a picture that cannot be read is named and skipped (exit code 3), unless it is the only one."""
+    """Predict on every picture; one that cannot be read is named and skipped (exit code 3), if it is not alone."""
     if wants_help(arguments):
         print(HELP)
         return 0
@@ -44,7 +44,9 @@ def main(arguments: Sequence[str]) -> int:
     output, names = Path(config["output"]), model.class_names["detection"]
     output.mkdir(parents=True, exist_ok=True)
     skipped = 0
-    for source, stem in tqdm(list(zip(sources, unique_stems(sources), strict=True)), unit="picture", disable=len(sources) == 1):
+    for source, stem in tqdm(
+        list(zip(sources, unique_stems(sources), strict=True)), unit="picture", disable=len(sources) == 1
+    ):
         try:
             image = to_array(source)
         except ImageError as error:

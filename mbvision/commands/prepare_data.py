@@ -40,8 +40,8 @@ def main(arguments: Sequence[str]) -> int:
     if name == "yolo":
         if "source" not in given:
             raise ConfigError("data=yolo needs source=FOLDER, the folder with data.yaml")
-        for split, path in convert_yolo(Path(given["source"]), root).items():
-            print(f"{split}: {path}")
+        for split, file in convert_yolo(Path(given["source"]), root).items():
+            print(f"{split}: {file}")
         print(f"train with: python tools/train.py data=coco data.root={root} data.train_split=train data.val_split=val")
     elif name == "scenes":
         make_scenes(root)

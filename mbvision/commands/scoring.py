@@ -7,7 +7,7 @@ from typing import Any
 import lightning.pytorch as L
 
 from mbvision import checkpoint
-from mbvision.build import build_reader, make
+from mbvision.build import build_reader, build_tasks, make
 from mbvision.data.slots import with_class_order
 from mbvision.draw import plot_precision_recall, save_image
 from mbvision.engine.data_module import VisionData
@@ -33,7 +33,8 @@ def score_checkpoint(config: Mapping[str, Any]) -> dict[str, Any]:
     if config["score_threshold"] is not None:
         if not 0 <= config["score_threshold"] <= 1:
             raise ConfigError(f"score_threshold={config['score_threshold']}: must be in 0..1")
-        tasks["detection"].score_threshold = config["score_threshold"]
+        about["config"]["tasks"]["detection"]["score_threshold"] = config["score_threshold"]
+        tasks = build_tasks(about["config"])
     data = VisionData(
         train_reader=None,
         val_reader=reader,
@@ -75,7 +76,9 @@ def write_outputs(folder: Path, split: str, module: VisionModule, evaluator: Box
     write_coco_results(folder / "predictions.json", results, annotations)
     write_comp4(folder / "comp4", split.replace("/", "_"), results, annotations)
     if evaluator.style == "coco":
-        plot_precision_recall(coco_ap(annotations, results, backend=evaluator.backend).curves, folder / "precision_recall.png")
+        plot_precision_recall(
+            coco_ap(annotations, results, backend=evaluator.backend).curves, folder / "precision_recall.png"
+        )
     for number, (index, found, target) in enumerate(module.kept["detection"]):
         save_image(folder / "samples" / f"{number}.png", draw_detections(reader, index, found, target))
     print(f"predictions, plots and pictures in {folder}\n")

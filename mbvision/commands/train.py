@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
-from mbvision.build import Config, build_network, build_reader, build_tasks, input_size
+from mbvision.build import Config, build_network, build_reader, build_tasks, deferred, input_size
 from mbvision.commands.compose import compose_config, expand_sweeps, wants_help
+from mbvision.engine.optim import parameter_groups
 from mbvision.errors import ConfigError
 
 HELP = """\
@@ -53,6 +55,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def configure(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """The checked configuration and the overrides it came from; ``resume=`` starts from those of the resumed run."""
+    if plain := [argument for argument in overrides if "=" not in argument]:
+        raise ConfigError(f"{plain[0]!r} is not key=value; --help shows the keys")
     given = dict(argument.partition("=")[::2] for argument in overrides)
     if "resume" in given:
         saved = Path(given["resume"]).parent / "config.yaml"
@@ -85,6 +89,11 @@ def check(config: Config) -> None:
             f"heads {sorted(config['heads'])} and tasks {sorted(config['tasks'])} must have the same names"
         )
     build_tasks(config)
+    with torch.device("meta"):  # no memory, no random numbers: only the arguments are tried
+        network = build_network(config, dict.fromkeys(config["heads"], 1))
+        optimizer = deferred(config["optimizer"], "optimizer")(parameter_groups(network))
+        if config["schedule"]:
+            deferred(config["schedule"], "schedule")(optimizer, 1000)
 
 
 def train(config: dict[str, Any], command: Sequence[str]) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""Which picture comes when: a function of (seed, epoch, position) alone, so that workers, ranks and restarts do not matter."""
+"""Which picture comes when: a function of (seed, epoch, position) alone; workers, ranks and restarts do not matter."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -27,35 +27,44 @@ class EpochSampler(Sampler[Draw]):
     """The positions of one process (``rank`` of ``world_size``) in one epoch, from ``start`` on after a restart.
 
     With ``even`` every rank gets as many positions as the others (training; the tail wraps around), else each position
-    comes exactly once (evaluation).
+    comes once (evaluation); where there are more ranks than positions, the idle ones repeat one, because Lightning
+    leaves the whole evaluation out on a rank without a batch. With ``repeat`` all epochs are the first one.
     """
 
-    def __init__(self, *, length: int, rank: int = 0, world_size: int = 1, even: bool = True) -> None:
-        self.length, self.rank, self.world_size, self.even = length, rank, world_size, even
+    def __init__(
+        self, *, length: int, rank: int = 0, world_size: int = 1, even: bool = True, repeat: bool = False
+    ) -> None:
+        self.length, self.rank, self.world_size, self.even, self.repeat = length, rank, world_size, even, repeat
         self.epoch = 0
         self.start = 0
+
+    def go_to(self, epoch: int, start: int) -> None:
+        """The next pass is the rest of ``epoch``, without the first ``start`` samples of this rank."""
+        self.epoch, self.start = epoch, start
 
     def set_epoch(self, epoch: int) -> None:
         """Called before each epoch; a new one starts at its beginning."""
         if epoch != self.epoch:
-            self.epoch, self.start = epoch, 0
+            self.go_to(epoch, 0)
 
     def __len__(self) -> int:
         """The positions of a whole epoch on this rank, wherever it starts."""
         if self.even:
             return -(-self.length // self.world_size)
-        return len(range(self.rank, self.length, self.world_size))
+        return max(len(range(self.rank, self.length, self.world_size)), 1)
 
     def __iter__(self) -> Iterator[Draw]:
+        epoch = 0 if self.repeat else self.epoch
         for step in range(self.start, len(self)):
-            yield Draw(self.epoch, (self.rank + step * self.world_size) % self.length)
+            yield Draw(epoch, (self.rank + step * self.world_size) % self.length)
 
 
 class DrawDataset(Dataset[Sample]):
     """The samples of a reader, transformed, by `Draw`.
 
-    ``on_bad_item="skip"`` replaces a sample that cannot be read by the next good one of the epoch's order, names it once
-    in the log, and stops when more than ``max_bad_fraction`` of the data set was bad; ``"error"`` stops at the first.
+    ``on_bad_item="skip"`` replaces a sample that cannot be read by the next good one of the epoch's order, names it
+    once in the log, and stops when more than ``max_bad_fraction`` of the data set was bad; ``"error"`` stops at the
+    first.
     """
 
     def __init__(
@@ -97,7 +106,7 @@ class DrawDataset(Dataset[Sample]):
             except DataError as error:
                 self._refuse(index, error)
                 continue
-            seed = np.random.SeedSequence((self.seed, draw.epoch, draw.position)).generate_state(1)[0]
+            seed = np.random.SeedSequence((self.seed, draw.epoch, draw.position)).generate_state(1, np.uint64)[0]
             return self.transform(sample, int(seed))
         raise DataError("no sample of the data set can be read")
 
@@ -109,6 +118,6 @@ class DrawDataset(Dataset[Sample]):
         count = int(self.bad.sum())
         if count > max(1.0, self.max_bad_fraction * len(self)):
             raise DataError(
-                f"{count} of {len(self)} samples cannot be read, more than data.max_bad_fraction={self.max_bad_fraction}"
-                f" allows; the last: {error}"
+                f"{count} of {len(self)} samples cannot be read, more than"
+                f" data.max_bad_fraction={self.max_bad_fraction} allows; the last: {error}"
             ) from error

@@ -1,14 +1,17 @@
 """The built-in data set: drawn scenes, written to disk as COCO 2017 and the VOC devkit are, and read as they are.
 
-A box is the tight box of what can be seen of an object; ``area`` counts those pixels. Training and validation scenes come
-from disjoint ranges of seeds. A set is drawn once: ``scenes.json`` in its folder says what it was drawn with.
+A box is the tight box of what can be seen of an object; ``area`` counts those pixels, and its polygons enclose exactly
+them. Training and validation scenes come from disjoint ranges of seeds. A set is drawn once: ``scenes.json`` in its
+folder says what it was drawn with.
 """
 
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -30,6 +33,9 @@ VERSION = 1
 TRAIN_IMAGES, VAL_IMAGES = 4000, 500
 _SEEDS_PER_SET = 10_000_000
 _FIRST_VAL_SEED = 5_000_000
+_FEW_IMAGES = 200
+"""So few are drawn here sooner than other processes are started."""
+
 _SMALL_AREA = 32**2
 """COCO's limit of a small object, in pixels."""
 
@@ -62,7 +68,7 @@ def make_scenes(root: Path, *, train_images: int = TRAIN_IMAGES, val_images: int
     """
     root = Path(root)
     wanted = {"version": VERSION, "train_images": train_images, "val_images": val_images, "seed": seed}
-    if root.exists() and any(root.iterdir()):
+    if root.exists() and not (root.is_dir() and not any(root.iterdir())):
         _check_stamp(root, wanted)
         return
     partial_root = root.with_name(f"{root.name}.partial-{os.getpid()}")
@@ -72,14 +78,19 @@ def make_scenes(root: Path, *, train_images: int = TRAIN_IMAGES, val_images: int
         "val2017": (train_images + 1, [first + _FIRST_VAL_SEED + i for i in range(val_images)]),
     }
     try:
-        with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
-            pictures = {name: _draw_split(pool, partial_root, name, *split) for name, split in splits.items()}
+        with _mapping(train_images + val_images) as mapping:
+            pictures = {name: _draw_split(mapping, partial_root, name, *split) for name, split in splits.items()}
         statistics = {name: _statistics(split) for name, split in pictures.items()}
         (partial_root / "statistics.json").write_text(json.dumps(statistics, indent=1))
         (partial_root / "scenes.json").write_text(json.dumps(wanted))
         if root.exists():
             root.rmdir()  # an empty folder
         os.replace(partial_root, root)
+    except BrokenProcessPool as error:
+        raise DataError(
+            f"{root}: the processes that draw the scenes ended early: put what your script runs under "
+            "if __name__ == '__main__':, or free some memory"
+        ) from error
     except OSError as error:
         if not (root / "scenes.json").is_file():  # else another process was faster
             raise DataError(f"{root}: the scenes cannot be written there: {error.strerror}; set data.root=") from error
@@ -93,19 +104,34 @@ def _check_stamp(root: Path, wanted: dict[str, int]) -> None:
     stamp = root / "scenes.json"
     if not stamp.is_file():
         raise DataError(f"{root} holds something else than the built-in scenes: name another folder with data.root=")
-    if json.loads(stamp.read_text()) != wanted:
+    try:
+        found = json.loads(stamp.read_text())
+    except ValueError as error:
+        raise DataError(f"{stamp} is damaged: remove {root}, or name another folder with data.root=") from error
+    if found != wanted:
         raise DataError(f"{root} holds other scenes than these: remove it, or name another folder with data.root=")
 
 
+@contextmanager
+def _mapping(images: int) -> Iterator[Callable[..., Iterable[_Picture]]]:
+    """A ``map`` over as many processes as there are cores, or for a few pictures the built-in one."""
+    if images <= _FEW_IMAGES:
+        yield map
+        return
+    context = get_context("spawn")
+    with ProcessPoolExecutor(os.cpu_count(), context, initializer=cv2.setNumThreads, initargs=(0,)) as pool:
+        yield partial(pool.map, chunksize=16)
+
+
 def _draw_split(
-    pool: ProcessPoolExecutor, root: Path, name: str, first_id: int, seeds: Sequence[int]
+    mapping: Callable[..., Iterable[_Picture]], root: Path, name: str, first_id: int, seeds: Sequence[int]
 ) -> list[_Picture]:
     """Draw the pictures of a split and write its annotations in both layouts."""
     voc = root / "VOCdevkit" / "VOC2012"
     for folder in (root / name, root / "annotations", voc / "Annotations", voc / "JPEGImages", voc / "ImageSets/Main"):
         folder.mkdir(parents=True, exist_ok=True)
     draw = partial(_draw_picture, root / name, voc / "JPEGImages")
-    work = pool.map(draw, range(first_id, first_id + len(seeds)), seeds, chunksize=16)
+    work = mapping(draw, range(first_id, first_id + len(seeds)), seeds)
     pictures = list(tqdm(work, total=len(seeds), desc=f"drawing {name}", unit="scene", mininterval=1))
     (root / "annotations" / f"instances_{name}.json").write_text(json.dumps(_coco_document(pictures)))
     split = name.removesuffix("2017")
@@ -117,7 +143,6 @@ def _draw_split(
 
 
 def _draw_picture(folder: Path, second: Path, image_id: int, seed: int) -> _Picture:
-    cv2.setNumThreads(0)
     scene = draw_scene(seed)
     height, width = scene.instances.shape
     picture = _Picture(
@@ -128,7 +153,8 @@ def _draw_picture(folder: Path, second: Path, image_id: int, seed: int) -> _Pict
         segmentations=tuple(_segmentation(scene, index) for index in range(len(scene.objects))),
     )
     path = folder / picture.file_name
-    cv2.imwrite(str(path), scene.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, scene.quality])
+    _, data = cv2.imencode(".jpg", scene.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, scene.quality])
+    path.write_bytes(data.tobytes())  # cv2.imwrite would not say that the disk is full
     try:
         os.link(path, second / picture.file_name)
     except OSError:  # a file system without hard links
@@ -141,8 +167,25 @@ def _segmentation(scene: Scene, index: int) -> Any:
     mask = (scene.instances == index + 1).astype(np.uint8)
     if scene.objects[index].crowd:
         return {"size": list(mask.shape), "counts": _run_lengths(mask)}
-    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    return [contour.reshape(-1).tolist() for contour in contours if len(contour) >= 3]
+    return _polygons(mask)
+
+
+def _polygons(mask: UInt8[np.ndarray, "H W"]) -> list[list[float]]:
+    """Polygons that enclose the centres of the mask's pixels and of no others.
+
+    A polygon has no hole, so a part with one is cut in two through it. Outlines are found at double size, where even a
+    line of single pixels has an inside, and lie a quarter of a pixel within the mask.
+    """
+    doubled = mask.repeat(2, axis=0).repeat(2, axis=1)
+    contours, hierarchy = cv2.findContours(doubled, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    holes = [contour for contour, links in zip(contours, hierarchy[0], strict=True) if links[3] >= 0]
+    if not holes:
+        return [((contour.reshape(-1) + 0.5) / 2).tolist() for contour in contours]
+    column = (int(holes[0][:, 0, 0].min()) + 2) // 2  # the hole's first: its outline lies on the pixels around it
+    left, right = mask.copy(), mask.copy()
+    left[:, column + 1 :] = 0
+    right[:, : column + 1] = 0
+    return _polygons(left) + _polygons(right)
 
 
 def _run_lengths(mask: UInt8[np.ndarray, "H W"]) -> list[int]:
@@ -154,7 +197,8 @@ def _run_lengths(mask: UInt8[np.ndarray, "H W"]) -> list[int]:
 
 
 def _coco_document(pictures: Iterable[_Picture]) -> dict[str, Any]:
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for picture in pictures:
         images.append(
             {"id": picture.image_id, "file_name": picture.file_name, "width": picture.width, "height": picture.height}
@@ -203,17 +247,22 @@ def _statistics(pictures: Sequence[_Picture]) -> dict[str, float]:
     return {
         "pictures": len(pictures),
         "picture sizes": len({(p.height, p.width) for p in pictures}),
-        "empty pictures, share": float(np.mean([not p.objects for p in pictures])),
+        "empty pictures, share": _share(not p.objects for p in pictures),
         "objects": len(objects),
         "most objects in a picture": max(sum(not t.crowd for t in p.objects) for p in pictures),
         "smallest side, of the picture's": float(sides.min()) if len(sides) else 0.0,
         "largest side, of the picture's": float(sides.max()) if len(sides) else 0.0,
-        "small objects, share": float(np.mean([t.area < _SMALL_AREA for _, t in objects] or [0])),
-        "overlapped or cut off, share": float(np.mean([t.occluded or t.truncated for _, t in objects] or [0])),
+        "small objects, share": _share(t.area < _SMALL_AREA for _, t in objects),
+        "overlapped or cut off, share": _share(t.occluded or t.truncated for _, t in objects),
         "crowds": sum(thing.crowd for p in pictures for thing in p.objects),
         "classes": len(CLASSES),
         "rarest class, objects": int(classes.min()),
     }
+
+
+def _share(flags: Iterable[bool]) -> float:
+    found = list(flags)
+    return sum(found) / max(1, len(found))
 
 
 def _table(statistics: dict[str, dict[str, float]]) -> str:

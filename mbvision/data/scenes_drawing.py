@@ -79,7 +79,7 @@ class _Canvas:
 
     def window(self, stamp: Stamp, left: int, top: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
         """The rows and columns of the picture that the stamp falls on, and those of the stamp."""
-        height, width = self.instances.shape
+        height, width = self.image.shape[:2]
         rows, columns = stamp.alpha.shape
         y1, x1, y2, x2 = max(top, 0), max(left, 0), min(top + rows, height), min(left + columns, width)
         return (slice(y1, y2), slice(x1, x2)), (slice(y1 - top, y2 - top), slice(x1 - left, x2 - left))
@@ -169,11 +169,11 @@ def draw_scene(seed: int) -> Scene:
 
 def _add_object(canvas: _Canvas, rng: np.random.Generator) -> None:
     """Add an object of a random class and size: often alone, sometimes over another or across the picture's edge."""
-    height, width = canvas.instances.shape
+    height, width = canvas.image.shape[:2]
     label = int(rng.integers(len(CLASSES)))
     low, high = _SIDE[0] * max(height, width) + 1, _SIDE[1] * min(height, width)
     side = math.exp(rng.uniform(math.log(low), math.log(high)) + abs(rng.normal(0, 0.1)))
-    side = min(side, high)
+    side = min(side, high - 3)  # soft edges add up to three pixels
     where = rng.choice(3, p=(0.62, 0.2, 0.18))
     stamp = None
     for _ in range(_TRIES):
@@ -214,7 +214,7 @@ def _across_the_edge(height: int, width: int, side: float, rng: np.random.Genera
 
 def _add_crowd(canvas: _Canvas, rng: np.random.Generator) -> None:
     """Add a tight group of many tiny objects of one class, in a few colours."""
-    height, width = canvas.instances.shape
+    height, width = canvas.image.shape[:2]
     scene_class = CLASSES[label := int(rng.integers(len(CLASSES)))]
     side = rng.uniform(0.028, 0.045) * min(height, width)
     rows, columns = int(rng.integers(3, 6)), int(rng.integers(4, 9))
@@ -225,8 +225,6 @@ def _add_crowd(canvas: _Canvas, rng: np.random.Generator) -> None:
         for column in range(columns):
             if rng.random() < 0.85:
                 place = corner + side * (np.array([column, row]) + rng.uniform(-0.15, 0.15, 2))
-                stamp = paint_object(
-                    scene_class.shape, scene_class.texture, side=side, backdrop=backdrop, rng=rng
-                )
+                stamp = paint_object(scene_class.shape, scene_class.texture, side=side, backdrop=backdrop, rng=rng)
                 stamps.append((stamp, int(place[0]), int(place[1])))
     canvas.add(stamps, label, crowd=True)

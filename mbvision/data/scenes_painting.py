@@ -240,5 +240,5 @@ def photograph(image: UInt8[np.ndarray, "H W 3"], rng: np.random.Generator) -> U
     if rng.random() < 0.6:
         bits = int(rng.integers(2, 6))  # the noise spans 4 to 32 of 256 levels
         noise = np.frombuffer(rng.bytes(image.size), dtype=np.uint8).reshape(image.shape) >> (8 - bits)
-        image = cv2.add(cv2.subtract(image, (2.0 ** (bits - 1),) * 4), noise)
+        image = cv2.add(cv2.subtract(image, np.full(4, 2.0 ** (bits - 1))), noise)
     return image

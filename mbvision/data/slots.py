@@ -14,7 +14,7 @@ from mbvision.structures import BoxAnnotations
 
 
 def by_category_id(annotations: BoxAnnotations) -> BoxAnnotations:
-    """The same boxes with label = category id - 1; ids without a class get a slot named ``unused_ID`` that stays empty."""
+    """The same boxes with label = category id - 1; ids without a class get an empty slot named ``unused_ID``."""
     ids = annotations.category_ids
     names = dict(zip(ids, annotations.class_names, strict=True))
     slots = range(1, max(ids, default=0) + 1)

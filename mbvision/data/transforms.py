@@ -17,7 +17,7 @@ from mbvision.structures import Geometry, Sample, Target
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else it asks the package index for news at import
 
-import albumentations as A  # noqa: E402 (after the line above, on purpose)
+import albumentations as A
 
 Array = np.ndarray[Any, Any]
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
@@ -27,13 +27,14 @@ YIQ_TO_RGB = np.linalg.inv(RGB_TO_YIQ).astype(np.float32)
 
 
 class SSDCrop(A.DualTransform):
-    """SSD's random crop and zoom-out (arXiv:1512.02325, sections 2.2 and 3.6), resized to the network's input in one step.
+    """SSD's random crop and zoom-out (arXiv:1512.02325, sections 2.2 and 3.6), resized to the input in one step.
 
     With probability ``zoom_out`` the picture is set into a canvas 1 to ``max_zoom`` times as large. Then a minimum
-    overlap is drawn from ``min_ious`` (1 keeps the whole picture) and crops are drawn, with sides of ``min_side`` to 1 of
-    the picture's and a ratio of width to height of 1/2 to 2, until one holds the centre of a box and has that IoU with
-    every box whose centre it holds. All ``trials`` crops are tested at once; if none will do, another overlap is drawn.
-    Boxes whose centre lies outside are dropped, the others cut to the crop. Only kept pixels are resized.
+    overlap is drawn from ``min_ious`` (1 keeps the whole picture) and crops are drawn, with sides of ``min_side`` to 1
+    of the picture's and a ratio of width to height of 1/2 to 2, until one holds the centre of a box and has that IoU
+    with it (one is enough, in SSD's own code and in torchvision's). All ``trials`` crops are tested at once; if none
+    will do, another overlap is drawn. Boxes whose centre lies outside are dropped, the others cut to the crop. Only
+    kept pixels are resized.
     """
 
     def __init__(
@@ -92,24 +93,25 @@ class SSDCrop(A.DualTransform):
 
 
 def _good_crops(crops: Array, boxes: Array, min_iou: float) -> Array:
-    """Which crops hold the centre of a box, and overlap all boxes whose centre they hold by at least ``min_iou``."""
+    """Which crops hold the centre of a box that they overlap by at least ``min_iou``."""
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     held = ((centres > crops[:, None, :2]) & (centres < crops[:, None, 2:])).all(axis=2)
     sides = np.minimum(crops[:, None, 2:], boxes[:, 2:]) - np.maximum(crops[:, None, :2], boxes[:, :2])
     overlap = sides.clip(min=0).prod(axis=2)
     union = (crops[:, 2:] - crops[:, :2]).prod(axis=1)[:, None] + (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) - overlap
-    worst = np.where(held, overlap / union, np.inf).min(axis=1)
-    return np.asarray(np.logical_or.reduce(held, axis=1) & (worst >= min_iou))
+    return np.asarray(np.logical_or.reduce(held & (overlap / union >= min_iou), axis=1))
 
 
 def _cut(image: Array, window: Array, size: tuple[int, int], fill: tuple[int, int, int]) -> Array:
     """The window of the picture at the wanted (height, width); what lies outside the picture is filled."""
     height, width = image.shape[:2]
     x1, y1, x2, y2 = window * (width, height, width, height)
-    left, top = max(round(x1), 0), max(round(y1), 0)
+    # Even of a picture one pixel wide, or one that a far zoom makes smaller than a pixel, something is left.
+    left, top = min(max(round(x1), 0), width - 1), min(max(round(y1), 0), height - 1)
     right, bottom = max(min(round(x2), width), left + 1), max(min(round(y2), height), top + 1)
     scale_x, scale_y = size[1] / (x2 - x1), size[0] / (y2 - y1)
-    to_left, to_top = max(round((left - x1) * scale_x), 0), max(round((top - y1) * scale_y), 0)
+    to_left = min(max(round((left - x1) * scale_x), 0), size[1] - 1)
+    to_top = min(max(round((top - y1) * scale_y), 0), size[0] - 1)
     to_right = min(max(round((right - x1) * scale_x), to_left + 1), size[1])
     to_bottom = min(max(round((bottom - y1) * scale_y), to_top + 1), size[0])
     piece = resize(image[top:bottom, left:right], (to_bottom - to_top, to_right - to_left))

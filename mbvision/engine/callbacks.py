@@ -1,7 +1,6 @@
 """What Lightning has not: checkpoints that keep the run folder's promise, an average that suits short runs."""
 
 import logging
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,11 @@ from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
-from mbvision.checkpoint import read, write
+from mbvision.checkpoint import copy, read, weights_digest, write
+from mbvision.engine.guard import agreed, all_finite
 from mbvision.engine.module import VisionModule
-from mbvision.errors import TrainingError
+from mbvision.engine.run_log import RunLog
+from mbvision.errors import ConfigError, TrainingError
 
 logger = logging.getLogger(__name__)
 
@@ -23,8 +24,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's checkpoints through our own reader and writer: whole or not at all, and weights only."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write beside the old file, then replace it."""
-        write(Path(path), checkpoint)
+        """Write beside the old file, then replace it; a digest of the weights goes in."""
+        write(Path(path), {**checkpoint, "sha256": weights_digest(checkpoint["state_dict"])})
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
         """Read with ``weights_only=True``, whatever the caller asks for."""
@@ -32,16 +33,18 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class RunCheckpoints(Checkpoint):
-    """Keeps ``last.ckpt`` (every so many steps, after every epoch and validation) and ``best.ckpt`` in the run folder.
+    """Keeps ``last.ckpt`` (every so many steps, after validation and at the end) and ``best.ckpt`` in the run folder.
 
     Lightning's ModelCheckpoint leaves out the last step where it saves by steps, renames files in a folder used twice,
     and writes nothing in a debug run.
     """
 
     def __init__(self, *, folder: Path, task: str, metric: str, every_n_steps: int) -> None:
+        if every_n_steps < 1:
+            raise ConfigError(f"checkpoint_every_n_steps={every_n_steps}: must be at least 1")
         self.folder, self.task, self.metric, self.every_n_steps = folder, task, metric, every_n_steps
         self.best: float | None = None
-        self._saved_step = -1
+        self._step_before = 0
 
     @property
     def last_path(self) -> Path:
@@ -61,46 +64,82 @@ class RunCheckpoints(Checkpoint):
         """Take up the best score."""
         self.best = state_dict["best"]
 
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Remove what a killed run left half written, and see that there is room for two checkpoints."""
+        if not trainer.is_global_zero:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for leftover in self.folder.glob(".*.partial"):
+            leftover.unlink(missing_ok=True)
+        weights = sum(p.numel() * p.element_size() for p in pl_module.parameters())
+        needed = 2 * 4 * weights  # weights, their average, and two numbers a weight for the optimizer
+        free = shutil.disk_usage(self.folder).free
+        if free < needed:
+            raise TrainingError(
+                f"{self.folder}: {free / 1e6:.0f} MB are free, two checkpoints need {needed / 1e6:.0f} MB: set run_dir="
+            )
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Note the step, to see whether this batch ends one."""
+        self._step_before = trainer.global_step
+
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save where it is due; never in the middle of accumulated gradients."""
+        """Save where it is due; never in the middle of accumulated gradients.
+
+        Not before a validation either: it saves itself, and a run that is resumed from here would leave it out.
+        """
         step = trainer.global_step
-        ends = batch_idx + 1 >= trainer.num_training_batches or step == trainer.max_steps
-        due = step % self.every_n_steps == 0 and step != self._saved_step
-        if step > 0 and (ends or due):
-            self._save_last(trainer)
+        last_of_epoch = batch_idx + 1 >= trainer.num_training_batches
+        if last_of_epoch and self._validates(trainer):
+            return
+        ends = step == trainer.max_steps or (last_of_epoch and trainer.current_epoch + 1 == trainer.max_epochs)
+        if step > self._step_before and (ends or step % self.every_n_steps == 0):
+            self._save(trainer, self.last_path)
+
+    @staticmethod
+    def _validates(trainer: L.Trainer) -> bool:
+        every = trainer.check_val_every_n_epoch
+        return trainer.enable_validation and every is not None and (trainer.current_epoch + 1) % every == 0
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save, and keep the best."""
+        """Save, and keep the best; the best first, so that a run killed in between scores these weights again."""
         assert isinstance(pl_module, VisionModule)
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         score = float(pl_module.metrics[self.task][self.metric])
-        better = self.best is None or score > self.best
-        self.best = score if better else self.best
-        self._save_last(trainer)
-        if better and trainer.is_global_zero:
-            _copy(self.last_path, self.best_path)
+        if self.best is not None and score <= self.best:
+            self._save(trainer, self.last_path)
+            return
+        self.best = score
+        self._save(trainer, self.best_path)
+        if trainer.is_global_zero:
+            copy(self.best_path, self.last_path)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """There is always a best checkpoint: the last one where nothing was validated."""
-        if trainer.is_global_zero and not self.best_path.exists() and self.last_path.exists():
-            _copy(self.last_path, self.best_path)
+        """There is always a best checkpoint."""
+        if trainer.is_global_zero:
+            self.complete()
 
-    def _save_last(self, trainer: L.Trainer) -> None:
-        trainer.save_checkpoint(self.last_path)
-        self._saved_step = trainer.global_step
-        logger.debug("saved %s at step %d", self.last_path, trainer.global_step)
+    def complete(self) -> None:
+        """Make the last checkpoint the best one where nothing was validated."""
+        if not self.best_path.exists() and self.last_path.exists():
+            copy(self.last_path, self.best_path)
 
-
-def _copy(source: Path, target: Path) -> None:
-    """Copy a file so that the target is never half written."""
-    temporary = target.with_name(f".{target.name}.partial")
-    shutil.copyfile(source, temporary)
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, target)
+    def _save(self, trainer: L.Trainer, path: Path) -> None:
+        if not agreed(all_finite(trainer.lightning_module.state_dict().values())):
+            raise TrainingError(
+                f"the weights are not finite after step {trainer.global_step}; {path} was left as it is: lower"
+                f" optimizer.lr and go on with resume={self.last_path}"
+            )
+        for log in trainer.loggers:
+            if isinstance(log, RunLog):
+                log.flush()  # or the run that goes on from here would have a gap in its table
+        trainer.save_checkpoint(path)
+        logger.debug("saved %s at step %d", path, trainer.global_step)
 
 
 def _average(decay: float) -> Any:
@@ -108,13 +147,13 @@ def _average(decay: float) -> Any:
 
     @torch.no_grad()
     def update(averages: list[Tensor], values: list[Tensor], count: Tensor | int) -> None:
-        n = float(count)
-        share = 1 - min(decay, (1 + n) / (10 + n))
-        floating = [(a, v) for a, v in zip(averages, values, strict=True) if a.is_floating_point()]
-        torch._foreach_lerp_([a for a, _ in floating], [v for _, v in floating], share)
-        for average, value in zip(averages, values, strict=True):
-            if not average.is_floating_point():
+        # Tensors come grouped by type: weights and running statistics, or the integer counters of batch norm.
+        if not averages[0].is_floating_point():
+            for average, value in zip(averages, values, strict=True):
                 average.copy_(value)
+            return
+        n = float(count)
+        torch._foreach_lerp_(averages, values, 1 - min(decay, (1 + n) / (10 + n)))
 
     return update
 

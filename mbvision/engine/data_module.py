@@ -1,7 +1,6 @@
 """Readers and transforms as Lightning's loaders, which resume in the middle of an epoch."""
 
 import os
-from collections.abc import Callable
 from typing import Any, Literal
 
 import cv2
@@ -23,26 +22,28 @@ def _start_worker(worker: int) -> None:
 
 
 class ResumableLoader(DataLoader[Sample]):
-    """A loader whose place in the epoch is saved and restored; ``place`` gives the epoch and the batches taken from it."""
+    """A loader that starts at its sampler's place in the epoch.
 
-    def __init__(self, *, sampler: EpochSampler, place: Callable[[], tuple[int, int]], **arguments: Any) -> None:
+    Lightning asks a loader for its state to see whether it can resume. The state itself travels with `VisionData`:
+    where the schedule's length is asked for, Lightning hands it over only after it has made the loader's iterator.
+    """
+
+    def __init__(self, *, sampler: EpochSampler, **arguments: Any) -> None:
         super().__init__(sampler=sampler, **arguments)
-        self.epoch_sampler = sampler
-        self.place = place
 
     def state_dict(self) -> dict[str, int]:
-        """Epoch and position, in samples of this rank."""
-        epoch, batches = self.place()
-        return {"epoch": epoch, "start": batches * (self.batch_size or 1)}
+        """Nothing: see `VisionData.state_dict`."""
+        return {}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on from there."""
-        self.epoch_sampler.set_epoch(state["epoch"])
-        self.epoch_sampler.start = state["start"]
+        """Nothing: see `VisionData.load_state_dict`."""
 
 
 class VisionData(L.LightningDataModule):
-    """Training and validation loaders over two readers; the same seed gives the same batches for any number of workers."""
+    """Training and validation loaders over two readers; the same seed gives the same batches for any number of workers.
+
+    With ``repeat_epoch`` every epoch has the order and the augmentation of the first one.
+    """
 
     def __init__(
         self,
@@ -56,6 +57,7 @@ class VisionData(L.LightningDataModule):
         seed: int = 0,
         on_bad_item: Literal["skip", "error"] = "skip",
         max_bad_fraction: float = 0.01,
+        repeat_epoch: bool = False,
         timeout_s: float = 600.0,
     ) -> None:
         super().__init__()
@@ -63,6 +65,8 @@ class VisionData(L.LightningDataModule):
             raise ConfigError(f"loader.batch_size={batch_size} must be at least 1, loader.workers={workers} at least 0")
         self.train_reader, self.val_reader = train_reader, val_reader
         self.batch_size, self.workers, self.timeout_s = batch_size, workers, timeout_s
+        self.repeat_epoch = repeat_epoch
+        self._resumed_place = (0, 0)
         self.train_set = None
         if train_reader is not None and train_transform is not None:
             self.train_set = DrawDataset(
@@ -76,22 +80,41 @@ class VisionData(L.LightningDataModule):
         self.val_set = DrawDataset(reader=val_reader, transform=val_transform, seed=seed, shuffle=False)
 
     def train_dataloader(self) -> ResumableLoader:
-        """Shuffled; the last batch may be smaller."""
+        """Shuffled; the last batch may be smaller. The first loader after a restart starts where the run stopped."""
         if self.train_set is None:
             raise ConfigError("there is no training split; set data.train_split")
-        return self._loader(self.train_set, even=True)
+        loader = self._loader(self.train_set, even=True)
+        assert isinstance(loader.sampler, EpochSampler)
+        loader.sampler.go_to(*self._resumed_place)
+        self._resumed_place = (0, 0)
+        return loader
 
     def val_dataloader(self) -> ResumableLoader:
         """Every image once over all processes."""
         return self._loader(self.val_set, even=False)
+
+    def state_dict(self) -> dict[str, int]:
+        """The epoch that training is in and the samples taken from it by each process."""
+        assert self.trainer is not None
+        loop = self.trainer.fit_loop
+        taken, length = loop.epoch_loop.batch_progress.current.ready, self.trainer.num_training_batches
+        epoch = loop.epoch_progress.current.ready - 1
+        if taken >= length:  # a finished epoch is the next one's start
+            epoch, taken = epoch + 1, 0
+        return {"epoch": epoch, "start": taken * self.batch_size}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Called before the loaders are made."""
+        self._resumed_place = (state_dict["epoch"], state_dict["start"])
 
     def _loader(self, dataset: DrawDataset, *, even: bool) -> ResumableLoader:
         trainer = self.trainer
         rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         workers = min(self.workers, os.cpu_count() or 1)
         return ResumableLoader(
-            sampler=EpochSampler(length=len(dataset), rank=rank, world_size=world, even=even),
-            place=self._place,
+            sampler=EpochSampler(
+                length=len(dataset), rank=rank, world_size=world, even=even, repeat=even and self.repeat_epoch
+            ),
             dataset=dataset,
             batch_size=self.batch_size,
             collate_fn=collate,
@@ -102,11 +125,3 @@ class VisionData(L.LightningDataModule):
             generator=torch.Generator().manual_seed(0),  # own generator: making an iterator draws from it
             pin_memory=torch.cuda.is_available(),
         )
-
-    def _place(self) -> tuple[int, int]:
-        """The epoch that training is in and how many of its batches were taken; a finished epoch is the next one's start."""
-        assert self.trainer is not None
-        loop = self.trainer.fit_loop
-        taken, length = loop.epoch_loop.batch_progress.current.ready, self.trainer.num_training_batches
-        epoch = loop.epoch_progress.current.ready - 1
-        return (epoch + 1, 0) if taken >= length else (epoch, taken)

@@ -1,23 +1,24 @@
 """Training and validation steps of any network with any tasks."""
 
-import logging
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import lightning.pytorch as L
 import torch
 import torch.distributed as dist
+from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import Tensor
 from torch.optim import Optimizer
 from torchmetrics import Metric
 
+from mbvision.engine import random_state
+from mbvision.engine.guard import StepGuard
 from mbvision.engine.optim import Schedule, parameter_groups
-from mbvision.errors import TrainingError
+from mbvision.engine.single_image import norms_of_single_values
 from mbvision.network import Network
 from mbvision.structures import Batch
 from mbvision.tasks.base import Task
-
-logger = logging.getLogger(__name__)
 
 
 class VisionModule(L.LightningModule):
@@ -44,23 +45,24 @@ class VisionModule(L.LightningModule):
         self.tasks = dict(tasks)
         self.optimizer, self.schedule = optimizer, schedule
         self.network_config = network_config
-        self.max_nan_steps, self.pictures = max_nan_steps, pictures
+        self.guard = StepGuard(self.network, max_bad_steps=max_nan_steps)
+        self.pictures = pictures
         self.evaluators: dict[str, Metric] = {
             name: task.evaluator(annotations[name]) for name, task in self.tasks.items()
         }
         self.metrics: dict[str, dict[str, Any]] = {}
         self.kept: dict[str, list[Any]] = {}
-        self._nan_steps = 0
         self._random_state: dict[str, Any] | None = None
 
     def forward(self, images: Tensor) -> dict[str, Any]:
         """Raw outputs by head."""
         return self.network(images)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
-        """The weighted sum of all losses; a loss that is not finite skips the step, ``max_nan_steps`` times in a row."""
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The weighted sum of all losses."""
         images = batch.float_images()
-        outputs = self.network(images)
+        with norms_of_single_values(self.network) if len(images) == 1 else nullcontext():
+            outputs = self.network(images)
         size = (images.shape[2], images.shape[3])
         total = images.new_zeros(())
         for name, task in self.tasks.items():
@@ -68,28 +70,20 @@ class VisionModule(L.LightningModule):
             for kind, loss in losses.items():
                 self.log(f"train/{name}/{kind}", loss.detach(), prog_bar=True, batch_size=len(images))
             total = total + task.weight * torch.stack(list(losses.values())).sum()
-        if not torch.isfinite(total):
-            self._skip_step(batch)
-            return None
-        self._nan_steps = 0
+        self.guard.see_loss(total, [target.image_id for target in batch.targets])
         return total
 
-    def _skip_step(self, batch: Batch) -> None:
-        self._nan_steps += 1
-        ids = [target.image_id for target in batch.targets]
-        logger.warning("the loss is not finite at step %d, which is skipped; images %s", self.global_step, ids)
-        if self._nan_steps > self.max_nan_steps:
-            raise TrainingError(
-                f"the loss was not finite {self._nan_steps} times in a row (max_nan_steps={self.max_nan_steps}), last for"
-                f" images {ids}: lower optimizer.lr, or check these annotations"
-            )
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """A step whose loss is not finite is skipped, on every process."""
+        precision = self.trainer.precision_plugin
+        scaled = isinstance(precision, MixedPrecision) and precision.scaler is not None
+        self.guard.end_step(check_gradients=not scaled)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """After a restart, take up the random numbers where they were."""
+        self.guard.start_batch()
         if self._random_state is not None:
-            torch.set_rng_state(self._random_state["torch"])
-            if torch.cuda.is_available() and self._random_state["cuda"]:
-                torch.cuda.set_rng_state_all(self._random_state["cuda"])
+            random_state.restore(self._random_state, self.device)
             self._random_state = None
 
     def on_validation_epoch_start(self) -> None:
@@ -122,7 +116,8 @@ class VisionModule(L.LightningModule):
             for key, value in self.metrics[name].items():
                 if isinstance(value, float):
                     bar = key == self.tasks[name].metric
-                    self.log(f"val/{name}/{key}", value, prog_bar=bar, rank_zero_only=not bar, sync_dist=False)
+                    # All processes hold the same number: the maximum, unlike the mean, rounds nothing.
+                    self.log(f"val/{name}/{key}", value, prog_bar=bar, reduce_fx="max", sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         """No decay on norms and biases; the schedule moves every step."""
@@ -136,8 +131,7 @@ class VisionModule(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what rebuilds the network, and the state of the random numbers."""
         checkpoint["mbvision"] = self.network_config
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        checkpoint["random"] = {"torch": torch.get_rng_state(), "cuda": cuda}
+        checkpoint["random"] = random_state.capture(self.device)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the random state until the first batch: restoring the loaders draws numbers."""

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import time
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,9 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from mbvision.draw import plot_curves
 
+SHARE_OF_TIME = 0.05
+"""The table is written anew each time, but no more than this share of the run goes into it."""
+
 
 class RunLog(Logger):
     """One row for each logged step. Lightning's CSVLogger deletes the table of a run that is resumed."""
@@ -20,10 +24,12 @@ class RunLog(Logger):
         super().__init__()
         self.folder = folder
         self.rows: dict[int, dict[str, float]] = {}
+        self._next_save = 0.0
         if self.path.exists():
             with self.path.open(newline="") as file:
                 for row in csv.DictReader(file):
-                    self.rows[int(row.pop("step"))] = {key: float(value) for key, value in row.items() if value}
+                    step = int(row.pop("step"))
+                    self.rows[step] = {key: float(value) for key, value in row.items() if value}
 
     @property
     def path(self) -> Path:
@@ -51,7 +57,16 @@ class RunLog(Logger):
 
     @rank_zero_only
     def save(self) -> None:
-        """Write the table."""
+        """Write the table, unless it was just written."""
+        started = time.monotonic()
+        if started >= self._next_save:
+            self.flush()
+            ended = time.monotonic()
+            self._next_save = ended + (ended - started) / SHARE_OF_TIME
+
+    @rank_zero_only
+    def flush(self) -> None:
+        """Write the table now."""
         names = sorted({name for row in self.rows.values() for name in row} - {"epoch"})
         temporary = self.path.with_name(f".{self.path.name}.partial")
         with temporary.open("w", newline="") as file:
@@ -64,7 +79,7 @@ class RunLog(Logger):
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """Write the table and draw the curves."""
-        self.save()
+        self.flush()
         names = sorted({name for row in self.rows.values() for name in row if "/" in name})
         history = {
             name: [(step, row[name]) for step, row in sorted(self.rows.items()) if name in row] for name in names

@@ -21,8 +21,8 @@ class SSDAnchors(nn.Module):
     (SSD, arXiv:1512.02325, section 2.2). The layout is a named variant:
 
     - ``tensorflow``: as in the MobileNet papers and their released configurations. Three anchors on level 0, half of
-      ``min_scale`` at ratio 1, then ``min_scale`` at ratio 2 and 1/2; elsewhere ratio 1, then each ratio and its inverse,
-      then the geometric mean of two scales at ratio 1.
+      ``min_scale`` at ratio 1, then ``min_scale`` at ratio 2 and 1/2; elsewhere ratio 1, then each ratio and its
+      inverse, then the geometric mean of two scales at ratio 1.
     - ``torchvision``: the same number of anchors on every level: ratio 1, the geometric mean, then each ratio and its
       inverse; sides are cut to 1.
     """
@@ -72,7 +72,7 @@ class SSDAnchors(nn.Module):
         return [*shapes, (mean, mean)]
 
     def forward(self, sizes: Sequence[tuple[int, int]], like: Tensor) -> Float[Tensor, "A 4"]:
-        """The anchors of feature maps with these (height, width), row by row, on the device and of the dtype of ``like``."""
+        """The anchors of feature maps with these (height, width), row by row, on device and of dtype of ``like``."""
         key = tuple(sizes)
         if key not in self._cache:
             self._cache[key] = self._compute(key)

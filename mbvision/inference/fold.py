@@ -1,4 +1,4 @@
-"""Batch norm folded into the convolution before it: the same outputs for less work, and nothing left to fold on export."""
+"""Batch norm folded into the convolution before it: the same outputs for less work."""
 
 import copy
 

@@ -96,7 +96,9 @@ class Predictor:
         outputs = self.network(batch)
         results: list[dict[str, Any]] = [{} for _ in images]
         for name, task in self.tasks.items():
-            for image, result, prediction in zip(images, results, task.predict(outputs[name], self.input_size), strict=True):
+            for image, result, prediction in zip(
+                images, results, task.predict(outputs[name], self.input_size), strict=True
+            ):
                 result |= self._in_pixels(name, prediction, image.shape[:2])
         return [
             Result(width=image.shape[1], height=image.shape[0], **result)

@@ -33,7 +33,7 @@ def match_anchors(
     *,
     iou_threshold: float = 0.5,
 ) -> Matches:
-    """Match each anchor to the box of its image that it overlaps most, if by the threshold; each box gets its best anchor.
+    """Match each anchor to the box of its image that it overlaps most, if enough; each box gets its best anchor.
 
     ``boxes`` are those of all images one after the other, ``counts`` how many each image has (0 is fine). Where two
     boxes claim the same best anchor, the later one gets it. SSD, arXiv:1512.02325, section 2.2.
@@ -91,7 +91,7 @@ class MultiBoxLoss:
             raise ConfigError(f"iou_threshold={iou_threshold}: must be over 0 and at most 1")
         if negatives_per_positive < 0 or min_negatives < 0:
             raise ConfigError(
-                f"negatives_per_positive={negatives_per_positive}, min_negatives={min_negatives}: neither can be below 0"
+                f"negatives_per_positive={negatives_per_positive}, min_negatives={min_negatives}: must be 0 or more"
             )
         self.classification = classification
         self.iou_threshold = iou_threshold
@@ -109,7 +109,7 @@ class MultiBoxLoss:
         labels: Int[Tensor, " G"],
         counts: Sequence[int],
     ) -> dict[str, Tensor]:
-        """The named losses; ``boxes`` and ``labels`` (from 0) of all images one after the other, ``counts`` per image."""
+        """The named losses; ``boxes`` and ``labels`` (from 0) of all images in a row, ``counts`` of each image."""
         logits, deltas = logits.float(), deltas.float()
         with torch.no_grad():
             matches = match_anchors(anchors, boxes, counts, iou_threshold=self.iou_threshold)
@@ -149,7 +149,7 @@ def _one_hot(classes: Int[Tensor, "B A"], logits: Float[Tensor, "B A K"]) -> Flo
 def hard_negatives(
     losses: Float[Tensor, "B A"], positive: Bool[Tensor, "B A"], per_positive: float, minimum: int
 ) -> Bool[Tensor, "B A"]:
-    """The unmatched anchors with the largest loss: ``per_positive`` for each match of the image, at least ``minimum``."""
+    """The unmatched anchors with the largest loss: ``per_positive`` for each match of an image, ``minimum`` or more."""
     wanted = (positive.sum(dim=1, keepdim=True) * per_positive).clamp(min=minimum)
     order = losses.masked_fill(positive, -torch.inf).argsort(dim=1, descending=True, stable=True)
     rank = torch.arange(losses.shape[1], device=losses.device).expand_as(order)

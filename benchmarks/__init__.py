@@ -1,0 +1,1 @@
+"""Measurements beside torchvision's and pycocotools' own code; see README.md."""

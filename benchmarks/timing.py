@@ -1,0 +1,154 @@
+"""How every benchmark here measures: cases turn about in one process on one thread, medians, one table, one JSON file.
+
+CPU time is that of the whole process, so other programs on the machine hardly move it; wall time they do.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+import torchvision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """Something to time: ``run`` gets what ``prepare``, which is not timed, returned."""
+
+    name: str
+    run: Callable[[Any], object]
+    prepare: Callable[[], Any] = lambda: None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """Medians of one case in milliseconds; ratios above 1 are faster than the first case of its table."""
+
+    name: str
+    cpu_ms: float
+    wall_ms: float
+    cpu_ratio: float
+    wall_ratio: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """One comparison; ``checks`` say what was found equal before anything was timed, or what differs and why."""
+
+    title: str
+    rows: Sequence[Row]
+    rounds: int
+    checks: Sequence[str] = field(default_factory=tuple)
+
+
+def one_thread() -> None:
+    """A single thread for torch and OpenCV."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+
+
+def measure(cases: Sequence[Case], *, rounds: int, divide: int = 1, warm_up: bool = True) -> list[Row]:
+    """Run all cases once without timing them, then in turn, ``rounds`` times; each run does ``divide`` units of work.
+
+    The order is reversed every other round, so that no case always follows the same one. Without ``warm_up`` the first
+    run counts: for what takes minutes.
+    """
+    cpu: dict[str, list[float]] = {case.name: [] for case in cases}
+    wall: dict[str, list[float]] = {case.name: [] for case in cases}
+    for turn in range(-1 if warm_up else 0, rounds):
+        for case in cases if turn % 2 == 0 else reversed(cases):
+            prepared = case.prepare()
+            wall_start, cpu_start = time.perf_counter(), time.process_time()
+            case.run(prepared)
+            cpu_s, wall_s = time.process_time() - cpu_start, time.perf_counter() - wall_start
+            if turn >= 0:
+                cpu[case.name].append(1000 * cpu_s / divide)
+                wall[case.name].append(1000 * wall_s / divide)
+    medians = {case.name: (statistics.median(cpu[case.name]), statistics.median(wall[case.name])) for case in cases}
+    base_cpu, base_wall = medians[cases[0].name]
+    return [
+        Row(name=name, cpu_ms=c, wall_ms=w, cpu_ratio=base_cpu / c, wall_ratio=base_wall / w)
+        for name, (c, w) in medians.items()
+    ]
+
+
+def parser(description: str | None, *, rounds: int) -> argparse.ArgumentParser:
+    """The arguments that all benchmarks have."""
+    made = argparse.ArgumentParser(description=(description or "").split("\n", 1)[0])
+    made.add_argument("--quick", action="store_true", help="tiny sizes: shows that it runs, its times mean nothing")
+    made.add_argument("--rounds", type=int, default=rounds, help="timed runs of each case (default %(default)s)")
+    made.add_argument("--output", type=Path, metavar="FILE.json", help="write the tables there too")
+    return made
+
+
+def machine() -> dict[str, str]:
+    """What the figures depend on."""
+    return {
+        "cpu": _cpu_model(),
+        "cores": str(os.cpu_count()),
+        "threads": str(torch.get_num_threads()),
+        "load": f"{os.getloadavg()[0]:.1f}",
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "python": platform.python_version(),
+        "commit": _commit(),
+        "command": " ".join(["python", os.path.relpath(sys.argv[0]), *sys.argv[1:]]),
+    }
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.machine()
+
+
+def _commit() -> str:
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return found.stdout.strip()
+
+
+def report(tables: Sequence[Table], output: Path | None) -> None:
+    """Print the tables below a line about the machine; write them as JSON where asked."""
+    about = machine()
+    print(
+        f"{about['cpu']}, {about['cores']} cores, {about['threads']} thread, load {about['load']}, "
+        f"torch {about['torch']}, torchvision {about['torchvision']}, commit {about['commit']}"
+    )
+    print(about["command"])
+    for table in tables:
+        print(f"\n{table.title}; median of {table.rounds}")
+        width = max(len(row.name) for row in table.rows)
+        print(f"  {'':{width}} {'CPU ms':>10} {'wall ms':>10} {'CPU ratio':>10} {'wall ratio':>10}")
+        for row in table.rows:
+            ratios = f"{row.cpu_ratio:9.2f}x {row.wall_ratio:9.2f}x"
+            print(f"  {row.name:{width}} {row.cpu_ms:10.2f} {row.wall_ms:10.2f} {ratios}")
+        for check in table.checks:
+            print(f"  {check}")
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        content = {"machine": about, "tables": [asdict(table) for table in tables]}
+        output.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def check(holds: bool, claim: str) -> str:
+    """The claim, to be printed; a benchmark of two sides that differ stops here."""
+    if not holds:
+        raise SystemExit(f"the two sides do not compute the same: it does not hold that {claim}")
+    return claim

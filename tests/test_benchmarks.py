@@ -1,0 +1,48 @@
+"""Every benchmark runs in its quick form; it stops by itself where the two sides differ. Nothing timed is asserted."""
+
+import json
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.timing import Case, check, measure
+
+NAMES = ("coco_evaluation", "data_pipeline", "inference", "matching", "postprocessing", "training_step")
+
+
+# torchvision's own JPEG decoder is what its users have today, deprecated or not
+@pytest.mark.filterwarnings("ignore:The image decoding and encoding capabilities of TorchVision:DeprecationWarning")
+@pytest.mark.parametrize("name", NAMES)
+def test_quick_form_finds_both_sides_equal_and_writes_its_tables(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if name == "coco_evaluation":
+        pytest.importorskip("hotcoco")
+    threads = torch.get_num_threads()
+    import_module(f"benchmarks.{name}").main(["--quick", "--output", str(tmp_path / "out.json")])
+    torch.set_num_threads(threads)
+    content = json.loads((tmp_path / "out.json").read_text())
+    printed = capsys.readouterr().out
+    assert content["machine"]["torch"] == torch.__version__ and content["tables"][0]["checks"]
+    for table in content["tables"]:
+        assert table["rows"][0]["cpu_ratio"] == 1 and table["title"] in printed
+        assert all(row["name"] in printed for row in table["rows"])
+
+
+def test_cases_take_turns_and_what_prepares_them_is_run_before_each() -> None:
+    calls: list[str] = []
+    cases = [
+        Case(name="a", prepare=lambda: calls.append("prepare"), run=lambda _: calls.append("a")),
+        Case(name="b", run=lambda _: calls.append("b")),
+    ]
+    rows = measure(cases, rounds=2)
+    assert [row.name for row in rows] == ["a", "b"]
+    assert calls == ["b", "prepare", "a", "prepare", "a", "b", "b", "prepare", "a"]
+
+
+def test_a_check_that_fails_stops_the_benchmark() -> None:
+    assert check(True, "two is two") == "two is two"
+    with pytest.raises(SystemExit, match="does not hold that one is two"):
+        check(False, "one is two")

@@ -1,0 +1,218 @@
+"""The commands as users type them: what they write, what they print, how they end."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from mbvision.commands import doctor, evaluate, predict, prepare_data, run, train
+from mbvision.data.scenes import make_scenes
+
+ROOT = Path(__file__).parent.parent
+TWELVE = [f"AP{kind}" for kind in ("", "50", "75", "small", "medium", "large")]
+TWELVE += [f"AR{kind}" for kind in ("1", "10", "100", "small", "medium", "large")]
+TINY = [
+    "backbone=mobilenet_v3_small",
+    "backbone.width=0.35",
+    "input_size=64",
+    "loader.batch_size=4",
+    "loader.workers=0",
+]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The keys of a small set in COCO's layout."""
+    root = tmp_path_factory.mktemp("data") / "set"
+    make_scenes(root, train_images=8, val_images=5)
+    return ["data=coco", f"data.root={root}"]
+
+
+@pytest.fixture(scope="module")
+def trained(data: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a debug run."""
+    folder = tmp_path_factory.mktemp("runs") / "debug"
+    assert run(train.main, ["trainer=debug", *TINY, *data, f"run_dir={folder}"]) == 0
+    return folder
+
+
+def test_the_run_folder_holds_what_is_promised(trained: Path) -> None:
+    for name in (
+        "best.ckpt",
+        "last.ckpt",
+        "config.yaml",
+        "metrics.json",
+        "metrics.csv",
+        "curves.png",
+        "predictions.json",
+    ):
+        assert (trained / name).stat().st_size > 0, name
+    metrics = json.loads((trained / "metrics.json").read_text())
+    assert set(TWELVE) <= set(metrics) and metrics["images"] == 4 and metrics["images_total"] == 5
+    assert len(metrics["per_class"]) == 8
+    samples = {path.name for path in (trained / "samples").iterdir()}
+    assert "train_batch.png" in samples and "val_0.png" in samples
+
+
+def test_a_folder_with_another_run_is_refused(
+    trained: Path, data: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(train.main, ["trainer=debug", *TINY, *data, f"run_dir={trained}"]) == 2
+    error = capsys.readouterr().err
+    assert "holds another run" in error and "resume=" in error and "Traceback" not in error
+
+
+def test_evaluate_scores_a_checkpoint(
+    trained: Path, data: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [f"checkpoint={trained}/best.ckpt", *data, "loader.workers=0", "samples=2"]
+    arguments += [f"output={tmp_path}/m.json", f"output_dir={tmp_path}/out", "device=cpu"]
+    assert run(evaluate.main, arguments) == 0
+    printed = capsys.readouterr().out
+    metrics = json.loads((tmp_path / "m.json").read_text())
+    for name in TWELVE:
+        assert f"{name} {metrics[name]:.4f}" in printed
+    assert metrics["images"] == metrics["images_total"] == 5 and "scored 5 of 5" in printed
+    found = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.*")}
+    assert {"predictions.json", "precision_recall.png", "samples/0.png", "samples/1.png"} <= found
+    assert any(name.startswith("comp4/comp4_det_val2017_") for name in found)
+    root = data[1].partition("=")[2]
+    again = [f"predictions={tmp_path}/out/predictions.json", f"annotations={root}/annotations/instances_val2017.json"]
+    assert run(evaluate.main, [*again, f"output={tmp_path}/again.json"]) == 0
+    rescored = json.loads((tmp_path / "again.json").read_text())
+    assert all(rescored[name] == pytest.approx(metrics[name], abs=1e-9) for name in TWELVE)
+
+
+def test_evaluate_scores_voc_style(trained: Path, data: list[str], tmp_path: Path) -> None:
+    arguments = [f"checkpoint={trained}/best.ckpt", *data, "loader.workers=0", "style=voc", "iou=0.4"]
+    assert run(evaluate.main, [*arguments, f"output={tmp_path}/m.json", f"output_dir={tmp_path}/out"]) == 0
+    metrics = json.loads((tmp_path / "m.json").read_text())
+    assert {"mAP", "mAP07"} <= set(metrics) and metrics["iou"] == 0.4
+
+
+def test_an_empty_result_list_gives_zeros(data: list[str], tmp_path: Path) -> None:
+    (tmp_path / "empty.json").write_text("[]")
+    root = data[1].partition("=")[2]
+    truth = f"annotations={root}/annotations/instances_val2017.json"
+    assert run(evaluate.main, [f"predictions={tmp_path}/empty.json", truth, f"output={tmp_path}/m.json"]) == 0
+    metrics = json.loads((tmp_path / "m.json").read_text())
+    assert metrics["AP"] == 0 and metrics["AR100"] == 0
+
+
+def test_predict_draws_and_writes_json(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a b.jpg", "c=d[1].png"):
+        cv2.imwrite(str(tmp_path / "in" / name), np.full((40, 60, 3), 120, np.uint8))
+    arguments = [
+        f"checkpoint={trained}/best.ckpt",
+        f"source={tmp_path}/in",
+        f"output={tmp_path}/out",
+        "score_threshold=0",
+    ]
+    assert run(predict.main, arguments) == 0
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a b.jpg", "a b.json", "c=d[1].jpg", "c=d[1].json"]
+    found = json.loads((tmp_path / "out" / "a b.json").read_text())
+    assert (found["width"], found["height"]) == (60, 40) and found["source"].endswith("a b.jpg")
+    assert all(0 <= d["box"][0] <= d["box"][2] <= 60 for d in found["detections"])
+
+
+def test_predict_names_what_it_cannot_read(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+    checkpoint, output = f"checkpoint={trained}/best.ckpt", f"output={tmp_path}/out"
+    assert run(predict.main, [checkpoint, f"source={tmp_path}/bad.jpg", output]) == 2
+    assert "bad.jpg" in capsys.readouterr().err
+    cv2.imwrite(str(tmp_path / "good.jpg"), np.zeros((9, 9, 3), np.uint8))
+    assert run(predict.main, [checkpoint, f"source={tmp_path}/*.jpg", output]) == 3
+    assert run(predict.main, [checkpoint, f"source={tmp_path}/nowhere", output]) == 2
+
+
+def test_fine_tuning_to_other_classes_is_one_command(
+    trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = tmp_path / "own"
+    (root / "pictures").mkdir(parents=True)
+    images = [{"id": i, "file_name": f"{i}.png", "width": 40, "height": 40} for i in range(4)]
+    for image in images:
+        cv2.imwrite(str(root / "pictures" / image["file_name"]), np.full((40, 40, 3), 90, np.uint8))
+    boxes = [{"id": 9, "image_id": 0, "category_id": 5, "bbox": [5, 5, 20, 20], "iscrowd": 0, "area": 400}]
+    text = json.dumps({"images": images, "annotations": boxes, "categories": [{"id": 5, "name": "thing"}]})
+    for split in ("train", "val"):
+        (root / f"{split}.json").write_text(text)
+    own = [
+        "data=coco",
+        f"data.root={root}",
+        f"data.images={root}/pictures",
+        "data.train_split=train",
+        "data.val_split=val",
+    ]
+    start = [f"pretrained={trained}/best.ckpt", "freeze=backbone", "trainer=debug", *TINY, *own]
+    assert run(train.main, [*start, f"run_dir={tmp_path}/a"]) == 2  # other classes, not asked to start anew
+    assert run(train.main, [*start, f"run_dir={tmp_path}/b", "reset_head=true"]) == 0
+    assert "starts anew" in caplog.text
+    import torch
+
+    one, other = (torch.load(p / "last.ckpt", weights_only=True)["state_dict"] for p in (trained, tmp_path / "b"))
+    trunk = torch.load(trained / "best.ckpt", weights_only=True)["state_dict"]
+    same = [torch.equal(trunk[key], other[key]) for key in other if key.startswith("network.backbone.") and key in one]
+    assert all(same) and len(same) > 100
+
+
+@pytest.mark.parametrize("command", [train, evaluate, predict, prepare_data, doctor])
+def test_help_explains_the_keys(command: object, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(command.main, ["--help"]) == 0  # type: ignore[attr-defined]
+    assert "python tools/" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "message"),
+    [
+        (train, ["data=coco", "data.root=/nowhere"], "/nowhere"),
+        (train, ["backbone.width=banana", "data=coco"], "banana"),
+        (train, ["resume=/nowhere/last.ckpt"], "/nowhere/last.ckpt"),
+        (evaluate, [], "checkpoint="),
+        (evaluate, ["predictions=/nowhere.json", "annotations=/nowhere.json"], "/nowhere.json"),
+        (evaluate, ["checkpoint=/nowhere.ckpt"], "/nowhere.ckpt"),
+        (predict, ["checkpoint=/nowhere.ckpt", "source=/nowhere.jpg"], "/nowhere"),
+        (prepare_data, ["data=nothing"], "data=nothing"),
+        (prepare_data, ["dta=coco"], "did you mean data"),
+        (prepare_data, ["data=coco", "archives=/nowhere"], "/nowhere"),
+    ],
+)
+def test_a_users_mistake_is_named_and_ends_with_2(
+    command: object, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(command.main, arguments) == 2  # type: ignore[attr-defined]
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
+
+
+def test_archives_are_named_with_size_and_page(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(prepare_data.main, ["data=coco"]) == 0
+    printed = capsys.readouterr().out
+    assert "train2017.zip (18 GB)" in printed and "cocodataset.org" in printed
+
+
+def test_doctor_names_versions_and_two_opencvs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(doctor.main, []) == 0
+    assert "torchvision" in capsys.readouterr().out
+    both = {"opencv-python": "4.12", "opencv-python-headless": "5.0"}
+    assert any("two packages own cv2" in line for line in doctor.warnings(both, None, 2**40))
+    assert any("shared memory" in line for line in doctor.warnings({}, 2**24, 2**40))
+
+
+def test_the_tools_are_commands() -> None:
+    environment = {**os.environ, "PYTHONPATH": ""}
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools" / "predict.py", "checkpoint=nowhere.ckpt", "source=nowhere.jpg"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd="/",
+        timeout=120,
+    )
+    assert done.returncode == 2 and done.stderr.startswith("error: source=nowhere.jpg") and done.stderr.count("\n") == 1

@@ -1,0 +1,127 @@
+"""A run that is stopped, or killed, and resumed ends as the run that was never stopped, bit for bit."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mbvision import checkpoint
+from mbvision.commands import train
+from mbvision.engine import callbacks
+from tests.tiny_runs import arguments, config, differing, fit, watch, write_coco
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:lightning", "ignore::FutureWarning:lightning")
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_coco(tmp_path_factory.mktemp("data") / "coco", train=7, val=2)
+
+
+def assert_equal_runs(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Weights, their average, momentum, schedule and progress are equal to the last bit."""
+    assert not differing(found["state_dict"], expected["state_dict"])
+    assert not differing(found["current_model_state"], expected["current_model_state"])
+    assert found["averaging_state"] == expected["averaging_state"]
+    momentum, wanted = (content["optimizer_states"][0]["state"] for content in (found, expected))
+    assert all(torch.equal(momentum[i]["momentum_buffer"], wanted[i]["momentum_buffer"]) for i in wanted)
+    assert momentum.keys() == wanted.keys()
+    assert found["lr_schedulers"] == expected["lr_schedulers"]
+    assert (found["epoch"], found["global_step"]) == (expected["epoch"], expected["global_step"])
+
+
+def test_a_run_resumed_after_any_step_ends_as_the_one_never_stopped(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps 1 and 3 lie inside the first epoch, 4 ends it, 5 is the second's first; workers come and go."""
+    write = callbacks.write
+
+    def keep(path: Path, content: dict[str, Any]) -> None:
+        write(path, content)
+        shutil.copy(path, tmp_path / f"step_{content['global_step']}.ckpt")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks, "write", keep)
+        ids, states = watch(patch)
+        fit(config(root, "checkpoint_every_n_steps=1"), tmp_path / "whole")
+    whole = checkpoint.read(tmp_path / "whole" / "last.ckpt")
+    assert len(ids) == whole["global_step"] == 8
+    for step, workers in ((1, 0), (3, 1), (4, 0), (5, 1)):
+        with monkeypatch.context() as patch:
+            resumed_ids, resumed_states = watch(patch)
+            folder = tmp_path / f"from_{step}"
+            fit(config(root, f"loader.workers={workers}"), folder, resume=tmp_path / f"step_{step}.ckpt")
+        assert resumed_ids == ids[step:]
+        assert not any(differing(a, b) for a, b in zip(resumed_states, states[step:], strict=True))
+        assert_equal_runs(checkpoint.read(folder / "last.ckpt"), whole)
+
+
+def test_accumulated_gradients_resume_exactly(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = config(
+        root,
+        "loader.batch_size=1",
+        "trainer.accumulate_grad_batches=3",
+        "trainer.max_epochs=1",
+        "checkpoint_every_n_steps=1",
+    )
+    write = callbacks.write
+
+    def keep(path: Path, content: dict[str, Any]) -> None:
+        write(path, content)
+        shutil.copy(path, tmp_path / f"step_{content['global_step']}.ckpt")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks, "write", keep)
+        fit(settings, tmp_path / "whole")
+    fit(settings, tmp_path / "resumed", resume=tmp_path / "step_1.ckpt")
+    whole, resumed = (checkpoint.read(tmp_path / name / "last.ckpt") for name in ("whole", "resumed"))
+    assert whole["global_step"] == 3
+    assert_equal_runs(resumed, whole)
+
+
+def wait_for_step(path: Path, step: int, process: "subprocess.Popen[bytes]") -> None:
+    """Read the checkpoint again and again until it has come so far: it can be loaded at any moment."""
+    deadline = time.monotonic() + 120
+    while not path.exists() or checkpoint.read(path)["global_step"] < step:
+        assert process.poll() is None and time.monotonic() < deadline, "the run ended before it could be killed"
+        time.sleep(0.01)
+
+
+def test_a_run_killed_in_mid_epoch_resumes_in_its_folder_and_ends_as_one_never_stopped(
+    root: Path, tmp_path: Path
+) -> None:
+    settings = ["trainer.max_epochs=3", "trainer.check_val_every_n_epoch=3", "checkpoint_every_n_steps=1"]
+    run, whole = tmp_path / "killed = [1]", tmp_path / "whole"
+    process = subprocess.Popen(
+        [sys.executable, REPOSITORY / "tools" / "train.py", *arguments(root, *settings), f"run_dir={run}"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for_step(run / "last.ckpt", 5, process)
+    finally:
+        process.kill()
+        process.wait()
+    stopped = checkpoint.read(run / "last.ckpt")["global_step"]
+    assert 5 <= stopped < 12
+    (run / ".last.ckpt.123.partial").write_bytes(b"what a kill may leave behind")
+    rows = (run / "metrics.csv").read_text().splitlines()
+    assert train.main([f"resume={run / 'last.ckpt'}"]) == 0
+    assert train.main([*arguments(root, *settings), f"run_dir={whole}"]) == 0
+    assert_equal_runs(checkpoint.read(run / "last.ckpt"), checkpoint.read(whole / "last.ckpt"))
+    assert not differing(*(checkpoint.read(folder / "best.ckpt")["state_dict"] for folder in (run, whole)))
+    assert (run / "metrics.json").read_text() == (whole / "metrics.json").read_text()
+    assert not list(run.glob(".*.partial")) and {p.name for p in run.iterdir()} == {p.name for p in whole.iterdir()}
+    table = (run / "metrics.csv").read_text().splitlines()
+    steps = [int(row.split(",")[0]) for row in table[1:]]
+    assert steps == sorted(set(steps)) and steps[-1] == 11
+    assert set(range(12)) - set(steps) <= {stopped - 1}  # a step's row is written just after its checkpoint
+    assert rows[1].split(",")[:4] == table[1].split(",")[:4]

@@ -31,7 +31,7 @@ class Network(nn.Module):
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> dict[str, Any]:
         """Raw outputs by head name, for RGB images in 0..1."""
-        features = self.backbone((images - self.mean) / self.std)
+        features = self.backbone((images - self.mean).div_(self.std))
         return {name: head(features) for name, head in self.heads.items()}
 
     def freeze_backbone(self) -> None:

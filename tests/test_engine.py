@@ -12,16 +12,15 @@ import lightning.pytorch as L
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import mbvision
 from mbvision import checkpoint
 from mbvision.commands import fitting
 from mbvision.engine import random_state
 from mbvision.engine.callbacks import RunCheckpoints
-from mbvision.engine.guard import StepGuard, all_finite
+from mbvision.engine.guard import all_finite
 from mbvision.engine.module import VisionModule
-from mbvision.engine.run_log import RunLog
 from mbvision.engine.single_image import norms_of_single_values
 from mbvision.errors import ConfigError, TrainingError
 from mbvision.structures import Batch, Target
@@ -144,50 +143,6 @@ def test_too_many_bad_steps_in_a_row_stop_with_the_images_and_good_checkpoints(
     assert len(ids) == 3 and f"images {ids[-1]}" in str(caught.value)
     content = checkpoint.read(tmp_path / "last.ckpt")
     assert content["global_step"] == 2 and all_finite(content["state_dict"].values())
-
-
-def test_one_bad_batch_skips_the_whole_accumulated_step() -> None:
-    network = nn.Linear(2, 1)
-    guard = StepGuard(network, max_bad_steps=3)
-    before = network.weight.clone()
-    optimizer = torch.optim.SGD(network.parameters(), lr=1.0, momentum=0.9)
-    for scale in (1.0, math.nan):
-        guard.start_batch()
-        loss = network(torch.ones(1, 2)).sum() * scale
-        guard.see_loss(loss, [7, 8] if scale == 1 else [9])
-        loss.backward()
-    guard.end_step(check_gradients=True)
-    optimizer.step()
-    assert torch.equal(network.weight, before) and not optimizer.state
-
-
-def test_a_gradient_that_is_not_finite_skips_the_step_but_a_loss_scaler_is_left_to_its_work() -> None:
-    network = nn.Linear(1, 1, bias=False)
-    guard = StepGuard(network, max_bad_steps=0)
-    guard.start_batch()
-    guard.see_loss(torch.tensor(1.0), [1])
-    network.weight.grad = torch.full((1, 1), torch.inf)
-    guard.end_step(check_gradients=False)
-    assert network.weight.grad is not None
-    guard.see_loss(torch.tensor(1.0), [1])
-    with pytest.raises(TrainingError, match=r"images \[1\]"):
-        guard.end_step(check_gradients=True)
-    assert network.weight.grad is None
-
-
-def test_good_steps_in_between_forgive_bad_ones() -> None:
-    guard = StepGuard(nn.Linear(1, 1), max_bad_steps=1)
-    for value in (math.nan, 1.0, math.nan, 1.0):
-        guard.start_batch()
-        guard.see_loss(torch.tensor(value), [1])
-        guard.end_step(check_gradients=True)
-
-
-def test_large_values_are_finite_and_one_nan_or_inf_is_found() -> None:
-    large = torch.full((1000,), 3e38)
-    assert all_finite([large, torch.tensor([1])]) and all_finite([])
-    for value in (torch.nan, torch.inf, -torch.inf):
-        assert not all_finite([large, torch.tensor([0.0, value])])
 
 
 def test_no_checkpoint_is_written_from_weights_that_are_not_finite(root: Path, tmp_path: Path) -> None:
@@ -322,18 +277,3 @@ def test_settings_that_cannot_work_are_refused(root: Path, tmp_path: Path) -> No
         build(config(root, "max_nan_steps=-1"))
     with pytest.raises(ConfigError, match="trainer: "):
         fit(config(root, "trainer.precision=17"), tmp_path)
-
-
-def test_the_table_goes_on_after_a_restart_and_a_torn_write_is_no_harm(tmp_path: Path) -> None:
-    log = RunLog(folder=tmp_path)
-    log.log_metrics({"epoch": 0, "train/loss": 2.0}, step=0)
-    log.log_metrics({"epoch": 0, "val/AP": 0.25}, step=0)
-    log.log_metrics({"epoch": 1, "train/loss": 1.0}, step=1)
-    log.finalize("success")
-    (tmp_path / ".metrics.csv.partial").write_text("step,epo")
-    again = RunLog(folder=tmp_path)
-    again.log_metrics({"epoch": 1, "train/loss": 0.5}, step=2)
-    again.finalize("success")
-    rows = (tmp_path / "metrics.csv").read_text().split()
-    assert rows == ["step,epoch,train/loss,val/AP", "0,0.0,2.0,0.25", "1,1.0,1.0,", "2,1.0,0.5,"]
-    assert (tmp_path / "curves.png").stat().st_size > 0

@@ -30,9 +30,9 @@ def run(command: Callable[[Sequence[str]], int | None], arguments: Sequence[str]
     logging.captureWarnings(True)
     for message in NOISE:
         warnings.filterwarnings("ignore", message=message)
-    lightning = logging.getLogger("lightning.pytorch")
-    lightning.setLevel(logging.WARNING)
-    lightning.propagate = False  # it has a handler of its own
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger(name).propagate = False  # they have handlers of their own
     try:
         return command(arguments) or 0
     except MBVisionError as error:

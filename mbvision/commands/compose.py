@@ -52,7 +52,7 @@ def compose_config(name: str, arguments: Sequence[str]) -> dict[str, Any]:
         with initialize_config_dir(config_dir=str(conf_folder()), version_base="1.3"):
             config = compose(config_name=name, overrides=overrides)
             plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: GROUP=null
         raise ConfigError(_explain(name, overrides, error)) from error
     assert isinstance(plain, dict)
     result = {str(key): value for key, value in plain.items()}

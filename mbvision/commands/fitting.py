@@ -141,20 +141,25 @@ def finish(
     config: Config, module: VisionModule, data: VisionData, folder: Path, fitted: L.Trainer
 ) -> Mapping[str, Any]:
     """Score the best checkpoint with the reference evaluator; write and print the numbers."""
-    best = (
-        fitted.strategy.broadcast(folder) / "best.ckpt"
-    )  # processes started apart may have named the folder otherwise
+    # Processes that were started apart may have named the folder otherwise.
+    best = fitted.strategy.broadcast(folder) / "best.ckpt"
     fitted.strategy.barrier()
     content = checkpoint.read(best)
     checkpoint.load_weights(module.network, checkpoint.network_weights(content), best)
+    evaluator = module.evaluators.get("detection")
+    if isinstance(evaluator, BoxEvaluator):
+        evaluator.backend = "pycocotools"
+    module.metrics.clear()
     trainer = build_trainer(config, folder, logger=False, enable_checkpointing=False)
     trainer.validate(module, data, verbose=False)
+    if not module.metrics:
+        logger.warning("nothing was scored: trainer.limit_val_batches=%s", config["trainer"]["limit_val_batches"])
+        return {}
     metrics: dict[str, Any] = {"step": content["global_step"], "epoch": content["epoch"]}
     for scores in module.metrics.values():
         metrics |= scores
     if trainer.is_global_zero:
         write_metrics(folder / "metrics.json", metrics)
-        evaluator = module.evaluators.get("detection")
         if isinstance(evaluator, BoxEvaluator):
             write_coco_results(folder / "predictions.json", evaluator.results, evaluator.annotations)
         print(format_table(metrics))

@@ -122,15 +122,16 @@ def train(config: dict[str, Any], command: Sequence[str]) -> Mapping[str, Any]:
 
 
 def run_folder(config: Config) -> Path:
-    """The folder of this run, made if it is new. Raises `ConfigError` if it holds another run."""
+    """The folder of this run, made if it is new. Raises `ConfigError` if it holds another run's checkpoint."""
     if config["run_dir"]:
         folder = Path(config["run_dir"])
     else:
-        stamp = os.environ.setdefault("MBVISION_RUN_STAMP", f"{datetime.datetime.now():%Y%m%d-%H%M%S}")
+        # Processes that Lightning starts inherit the first one's stamp; of those that torchrun starts, the first writes.
+        now = f"{datetime.datetime.now():%Y%m%d-%H%M%S}"
+        stamp = os.environ.setdefault("MBVISION_RUN_STAMP", now)
         folder = Path("runs") / "-".join(config["heads"]) / stamp
-    rank = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", os.environ.get("SLURM_PROCID", "0"))))
-    if rank == 0:
-        if (folder / "config.yaml").exists() and not config["resume"]:
+    if first_process():
+        if any(folder.glob("*.ckpt")) and not config["resume"]:
             raise ConfigError(f"run_dir={folder} holds another run: name a new folder, or resume={folder}/last.ckpt")
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -139,9 +140,15 @@ def run_folder(config: Config) -> Path:
     return folder
 
 
+def first_process() -> bool:
+    """Whether this process writes: the first of those that torchrun, SLURM or Lightning started."""
+    rank = next((os.environ[key] for key in ("RANK", "LOCAL_RANK", "SLURM_PROCID") if key in os.environ), "0")
+    return int(rank) == 0
+
+
 def write_config(folder: Path, config: Config, command: Sequence[str]) -> None:
     """``config.yaml``: everything resolved, and the command that gave it."""
-    if folder.is_dir():
+    if first_process():
         text = f"# python tools/train.py {shlex.join(command)}\n" + yaml.safe_dump(
             {**config, "command": list(command)}, sort_keys=False
         )

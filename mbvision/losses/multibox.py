@@ -151,7 +151,8 @@ def hard_negatives(
 ) -> Bool[Tensor, "B A"]:
     """The unmatched anchors with the largest loss: ``per_positive`` for each match of an image, ``minimum`` or more."""
     wanted = (positive.sum(dim=1, keepdim=True) * per_positive).clamp(min=minimum)
-    order = losses.masked_fill(positive, -torch.inf).argsort(dim=1, descending=True, stable=True)
-    rank = torch.arange(losses.shape[1], device=losses.device).expand_as(order)
+    most = min(int(wanted.max()), losses.shape[1])
+    order = losses.masked_fill(positive, -torch.inf).topk(most, dim=1).indices
+    rank = torch.arange(most, device=losses.device).expand_as(order)
     chosen = torch.zeros_like(positive).scatter_(1, order, rank < wanted)
     return chosen & ~positive

@@ -1,6 +1,7 @@
 """Detection with an SSD head."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Literal
 
 import torch
@@ -90,5 +91,5 @@ class Detection(Task[SSDOutput, Detections]):
         return found
 
     def evaluator(self, annotations: BoxAnnotations) -> BoxEvaluator:
-        """The twelve COCO numbers."""
-        return BoxEvaluator(annotations=annotations, backend="pycocotools", style="coco", iou=0.5)
+        """The twelve COCO numbers, by hotcoco where it is installed: the same as pycocotools', much faster."""
+        return BoxEvaluator(annotations=annotations, backend="hotcoco" if find_spec("hotcoco") else "pycocotools")

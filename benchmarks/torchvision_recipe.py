@@ -27,7 +27,8 @@ from torchvision.models.detection.ssdlite import SSDLiteHead, _mobilenet_extract
 from mbvision import checkpoint
 from mbvision.build import build_reader, deferred, input_size
 from mbvision.commands import fitting, run
-from mbvision.commands.train import configure, run_folder, write_config
+from mbvision.commands.run_folder import run_folder, write_config
+from mbvision.commands.train import configure
 from mbvision.engine.module import VisionModule
 from mbvision.metrics.box_evaluator import BoxEvaluator
 from mbvision.structures import Detections, Target

@@ -129,8 +129,11 @@ def input_size(config: Config) -> tuple[int, int]:
 
 def build_reader(config: Config, split: str) -> Any:
     """The reader of one split of ``config["data"]``, with class slots as the task wants them."""
-    data = config["data"]
-    reader = make(data["reader"], "data", root=data["root"], split=split, images=data["images"])
-    if config.get("class_slots", "contiguous") == "category_ids":
-        reader = reader.relabelled(by_category_id(reader.annotations))
-    return reader
+    data, slots = config["data"], config.get("class_slots", "contiguous")
+    if not isinstance(split, str) or not split:
+        raise ConfigError(f"data: {split!r} names no split; set data.train_split= and data.val_split=")
+    if slots not in ("contiguous", "category_ids"):
+        raise ConfigError(f"class_slots={slots}: choose contiguous or category_ids")
+    places = {"root": data["root"], "images": data["images"], "max_pixels": data["max_pixels"]}
+    reader = make(data["reader"], "data", split=split, **places)
+    return reader.relabelled(by_category_id(reader.annotations)) if slots == "category_ids" else reader

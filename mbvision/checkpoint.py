@@ -44,11 +44,13 @@ def read(path: Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such checkpoint file")
-    if not zipfile.is_zipfile(path):
-        raise CheckpointError(f"{path} is not a checkpoint: not a file that torch.save wrote, or it was cut off")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # many kinds, all meaning that the file is damaged or not ours
+        if not zipfile.is_zipfile(path):
+            raise CheckpointError(
+                f"{path} is not a checkpoint: torch.save did not write it, or it was cut off"
+            ) from error
         reason = str(error).strip().splitlines()
         raise CheckpointError(f"{path} cannot be loaded: {reason[0] if reason else type(error).__name__}") from error
     if not isinstance(content, dict):
@@ -112,7 +114,7 @@ def network_weights(content: Mapping[str, Any]) -> dict[str, Tensor]:
 def rebuild(content: Mapping[str, Any], path: Path) -> tuple[Network, dict[str, Task[Any, Any]], dict[str, Any]]:
     """The network with its weights, its tasks, and the description in the checkpoint."""
     about = content.get("mbvision")
-    if not isinstance(about, dict) or "state_dict" not in content:
+    if not isinstance(about, dict) or not {"config", "class_names"} <= set(about) or "state_dict" not in content:
         raise CheckpointError(
             f"{path} is not a checkpoint of mbvision: it does not say which network it is for."
             " To start from a plain weight file use pretrained= or backbone.weights="

@@ -86,7 +86,7 @@ def save_image(path: Path, image: UInt8[np.ndarray, "H W 3"]) -> None:
 
 
 def plot_curves(history: Mapping[str, Sequence[tuple[int, float]]], path: Path) -> None:
-    """Losses and learning rate (``train/...``, ``lr...``) above, metrics (``val/...``) below, over the step."""
+    """Losses (``train/...``) above, metrics (``val/...``) below, over the step."""
     from matplotlib.figure import Figure  # slow to import
 
     figure = Figure(figsize=(9, 8), layout="constrained")

@@ -1,8 +1,9 @@
 """Weights to start from: our checkpoints, plain state dicts, and torchvision's."""
 
+import itertools
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -21,6 +22,9 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """What torchvision's classifiers were trained with: torchvision.transforms._presets.ImageClassification."""
 SSDLITE_MEAN_STD = (0.5, 0.5, 0.5)
 """torchvision's ssdlite320_mobilenet_v3_large: both mean and standard deviation."""
+
+CLASS_LAYERS = re.compile(r"heads\.\w+\.(class_predictors\.|output\.)")
+"""What of a head depends on the classes."""
 
 _SSDLITE_NAMES = (
     (r"backbone\.extra\.(\d+)\.(\d)\.0\.", r"heads.detection.extra.\1.\2.conv."),
@@ -55,14 +59,30 @@ def from_torchvision(state: Mapping[str, Tensor], network: Network) -> dict[str,
     return weights
 
 
-def load_pretrained(network: Network, source: str, *, architecture: str, reset_head: bool = False) -> None:
+def load_pretrained(
+    network: Network,
+    source: str,
+    *,
+    architecture: str,
+    class_names: Mapping[str, Sequence[str]],
+    reset_head: bool = False,
+) -> None:
     """Start the whole network from ``source``: the path of a weight file, or ``torchvision:NAME``.
 
     ``architecture`` is torchvision's name of the backbone; NAME is one of its weights, or COCO_V1 for its SSDLite.
-    With ``reset_head`` the tensors of heads that do not fit (another number of classes) keep their random start, and
-    the log says which. Raises `CheckpointError` naming the file and the first tensor that differs.
+    ``class_names`` are the data set's, by head: a checkpoint of ours with others is refused unless ``reset_head`` is
+    set. Then what predicts classes, and what does not fit, keeps its random start, and the log says so. Raises
+    `CheckpointError` naming the file and the first tensor that differs.
     """
-    weights = _read_weights(source, network, architecture)
+    weights, known = _read_weights(source, network, architecture)
+    for head, names in class_names.items():
+        if head in known and list(known[head]) != list(names) and not reset_head:
+            raise CheckpointError(
+                f"{source} knows {len(known[head])} classes, the data set has {len(names)}, and they are not the same"
+                f" ({_first_difference(known[head], names)}): reset_head=true starts the heads anew"
+            )
+    if not all(tensor.isfinite().all() for tensor in weights.values() if tensor.is_floating_point()):
+        raise CheckpointError(f"{source} holds values that are not finite")
     own = network.state_dict()
     heads = {name for name in network.heads if any(key.startswith(f"heads.{name}.") for key in weights)}
     if missing := sorted(set(network.heads) - heads):
@@ -72,9 +92,10 @@ def load_pretrained(network: Network, source: str, *, architecture: str, reset_h
         if not key.startswith("heads."):
             continue
         absent = key.split(".")[1] in missing
-        if absent or (reset_head and (key not in kept or kept[key].shape != tensor.shape)):
+        unfit = key not in kept or kept[key].shape != tensor.shape or CLASS_LAYERS.match(key)
+        if absent or (reset_head and unfit):
             if not absent:
-                logger.info("%s starts anew: its shape is not that of %s", key, source)
+                logger.info("%s starts anew", key)
             kept[key] = tensor
     try:
         load_strict(network, kept)
@@ -84,9 +105,15 @@ def load_pretrained(network: Network, source: str, *, architecture: str, reset_h
     logger.info("weights from %s", source)
 
 
+def _first_difference(one: Sequence[str], other: Sequence[str]) -> str:
+    pairs = itertools.zip_longest(one, other, fillvalue="nothing")
+    first, second = next((a, b) for a, b in pairs if a != b)
+    return f"first {first} there, {second} here"
+
+
 def load_trunk_only(network: Network, source: str, *, architecture: str) -> None:
     """Start the backbone from the trunk in a weight file or ``torchvision:NAME``, normalisation included."""
-    weights = _read_weights(source, network, architecture)
+    weights, _ = _read_weights(source, network, architecture)
     try:
         load_trunk(network.backbone, weights)
     except CheckpointError as error:
@@ -97,13 +124,15 @@ def load_trunk_only(network: Network, source: str, *, architecture: str) -> None
     logger.info("backbone from %s", source)
 
 
-def _read_weights(source: str, network: Network, architecture: str) -> dict[str, Tensor]:
-    """Weights under our names, from whichever kind of source."""
+def _read_weights(
+    source: str, network: Network, architecture: str
+) -> tuple[dict[str, Tensor], Mapping[str, Sequence[str]]]:
+    """Weights under our names, from whichever kind of source, and the class names by head where they are known."""
     if source.startswith("torchvision:"):
-        return from_torchvision(_download(source.partition(":")[2], architecture), network)
+        return from_torchvision(_download(source.partition(":")[2], architecture), network), {}
     content = read(Path(source))
     if "mbvision" in content:
-        return network_weights(content)
+        return network_weights(content), content["mbvision"].get("class_names", {})
     state = content.get("state_dict", content.get("model", content))
     tensors = {
         re.sub(r"^(module\.|_orig_mod\.)+", "", key): value for key, value in state.items() if isinstance(value, Tensor)
@@ -111,7 +140,7 @@ def _read_weights(source: str, network: Network, architecture: str) -> dict[str,
     if not tensors:
         raise CheckpointError(f"{source} holds no tensors: it is not a file of weights")
     try:
-        return tensors if "backbone.stem.conv.weight" in tensors else from_torchvision(tensors, network)
+        return (tensors if "backbone.stem.conv.weight" in tensors else from_torchvision(tensors, network)), {}
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from error
 

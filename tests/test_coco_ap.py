@@ -1,5 +1,4 @@
 import json
-import runpy
 import sys
 from pathlib import Path
 
@@ -123,12 +122,3 @@ def test_the_genuine_val2014_sample_scores_as_published(backend: Backend, test_d
     for name, category in zip(annotations.class_names, annotations.category_ids, strict=True):
         for key, value in expected["per_category"][str(category)].items():
             assert scores.per_class[name][key] == pytest.approx(-1 if value is None else value, abs=1e-9)
-
-
-def test_the_benchmark_runs_and_finds_equal_numbers(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    script = Path(__file__).parents[1] / "benchmarks/coco_evaluation.py"
-    monkeypatch.setattr(sys, "argv", [str(script), "--quick", "--rounds", "1"])
-    runpy.run_path(str(script), run_name="__main__")
-    assert "largest difference of the twelve numbers: 0\n" in capsys.readouterr().out

@@ -38,6 +38,11 @@ def run(command: Callable[[Sequence[str]], int | None], arguments: Sequence[str]
     except MBVisionError as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
 
 
 def one_line(error: MBVisionError) -> str:

@@ -23,15 +23,27 @@ PATH_KEYS = frozenset(
         "checkpoint",
         "data.images",
         "data.root",
+        "data.train_split",
+        "data.val_split",
         "output",
         "output_dir",
         "predictions",
         "resume",
         "run_dir",
         "source",
+        "split",
     }
 )
 """Keys whose value is always taken as it is written, whatever signs a file's name holds."""
+
+ANY_KIND = frozenset(
+    {"input_size", "trainer.limit_train_batches", "trainer.limit_val_batches", "trainer.overfit_batches"}
+)
+"""Keys that take more than one kind of value; their constructors check them."""
+OPTIONAL = frozenset(
+    {"ema_decay", "trainer.gradient_clip_val", "trainer.max_epochs", "trainer.check_val_every_n_epoch"}
+)
+"""Keys with a default that null switches off."""
 
 
 def conf_folder() -> Path:
@@ -47,11 +59,16 @@ def compose_config(name: str, arguments: Sequence[str]) -> dict[str, Any]:
     Raises `ConfigError` naming the key, the value and the nearest right spelling or the choices.
     """
     overrides = [_quoted(argument) for argument in arguments]
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if value in ("null", "") and (conf_folder() / key).is_dir():
+            raise ConfigError(f"{key}={value}: choose {', '.join(_choices(key))}")
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(config_dir=str(conf_folder()), version_base="1.3"):
             config = compose(config_name=name, overrides=overrides)
             plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+            _check_types(name, overrides, plain)
     except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: GROUP=null
         raise ConfigError(_explain(name, overrides, error)) from error
     assert isinstance(plain, dict)
@@ -86,13 +103,33 @@ def _explain(name: str, overrides: Sequence[str], error: Exception) -> str:
     group = re.search(r"Could not find '([^']+)'", text)
     if group and "/" in group.group(1):
         folder, _, choice = group.group(1).rpartition("/")
-        choices = sorted(path.stem for path in (conf_folder() / folder).glob("*.yaml"))
+        choices = _choices(folder)
         return f"{folder}={choice}: there is no such {folder}{nearest(choice, choices)}; choose {', '.join(choices)}"
     key = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", text)
     if key:
         return f"{key.group(1)}: there is no such key{nearest(key.group(1), _known_keys(name))}; --help shows the keys"
     lines = [line for line in text.splitlines() if line.strip()]
     return lines[0] if lines else f"the arguments {' '.join(overrides)} make no sense: {type(error).__name__}"
+
+
+def _choices(group: str) -> list[str]:
+    return sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
+
+
+def _check_types(name: str, overrides: Sequence[str], config: Any) -> None:
+    """Refuse a value of another kind than the key's default: a number, true or false, a list of numbers."""
+    groups = [o for o in overrides if (conf_folder() / o.partition("=")[0]).is_dir()]
+    defaults = flatten(OmegaConf.to_container(compose(config_name=name, overrides=groups), resolve=False))
+    given = flatten(config)
+    for override in overrides:
+        key = override.partition("=")[0]
+        default, value = defaults.get(key), given.get(key)
+        if key in ANY_KIND or isinstance(default, str | dict | None) or (value is None and key in OPTIONAL):
+            continue
+        wanted = {bool: "true or false", int: "a whole number", float: "a number", list: "a list"}[type(default)]
+        kinds = (int, float) if isinstance(default, float) else (type(default),)
+        if not isinstance(value, kinds) or (isinstance(value, bool) and not isinstance(default, bool)):
+            raise ConfigError(f"{key}={value}: give {wanted}, such as {default}")
 
 
 def _known_keys(name: str) -> list[str]:

@@ -1,8 +1,9 @@
 """The parts of ``train`` that need Lightning: module, data, trainer, and the score at the end."""
 
 import logging
+import shlex
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from mbvision.engine.data_module import VisionData
 from mbvision.engine.module import VisionModule
 from mbvision.engine.pictures import Pictures
 from mbvision.engine.run_log import RunLog
-from mbvision.errors import ConfigError, TrainingError
+from mbvision.errors import CheckpointError, ConfigError, TrainingError
 from mbvision.metrics.box_evaluator import BoxEvaluator
 from mbvision.metrics.report import format_table, write_metrics
 from mbvision.metrics.results import write_coco_results
@@ -30,15 +31,31 @@ from mbvision.weights import load_pretrained, load_trunk_only
 logger = logging.getLogger(__name__)
 
 
-def load_start(network: Network, config: Config) -> None:
+def load_start(network: Network, config: Config, class_names: Mapping[str, Sequence[str]]) -> None:
     """Weights to start from, and what of the network is to stay as it is."""
     architecture = config["backbone"]["_target_"].rpartition(".")[2]
     if trunk := config["backbone"].get("weights"):
         load_trunk_only(network, trunk, architecture=architecture)
     if source := config["pretrained"]:
-        load_pretrained(network, source, architecture=architecture, reset_head=config["reset_head"])
+        load_pretrained(
+            network, source, architecture=architecture, class_names=class_names, reset_head=config["reset_head"]
+        )
     if config["freeze"] == "backbone":
         network.freeze_backbone()
+
+
+def check_resumable(config: Config, path: Path) -> None:
+    """Refuse a checkpoint that is damaged, or of a run with another network or optimizer."""
+    about = checkpoint.read(path).get("mbvision")
+    if not isinstance(about, dict) or not isinstance(about.get("config"), dict):
+        raise CheckpointError(
+            f"{path} is not a training checkpoint of mbvision; to start from its weights: pretrained="
+        )
+    for key in ("backbone", "heads"):
+        if about["config"].get(key) != config[key]:
+            raise ConfigError(f"resume={path}: that run has another {key}; give the same keys as it did")
+    if about.get("optimizer") != config["optimizer"]["_target_"]:
+        raise ConfigError(f"resume={path}: that run has the optimizer {about.get('optimizer')}; it cannot change")
 
 
 def build_data(config: Config, train_reader: Reader, val_reader: Reader, size: tuple[int, int]) -> VisionData:
@@ -67,7 +84,7 @@ def build_module(config: Config, network: Network, reader: Any) -> VisionModule:
         optimizer=deferred(config["optimizer"], "optimizer"),
         schedule=deferred(config["schedule"], "schedule") if config["schedule"] else None,
         annotations={"detection": reader.annotations},
-        network_config=checkpoint.description(config, names),
+        network_config={**checkpoint.description(config, names), "optimizer": config["optimizer"]["_target_"]},
         max_nan_steps=config["max_nan_steps"],
     )
 
@@ -89,12 +106,10 @@ def fit(config: Config, module: VisionModule, data: VisionData, folder: Path, re
         callbacks.append(WarmAverage(decay=config["ema_decay"]))
     if config["early_stopping"] is not None:
         callbacks.append(EarlyStopping(f"val/{task}/{metric}", mode="max", patience=config["early_stopping"]))
-    loggers: list[Logger] = [RunLog(folder=folder)]
+    loggers: list[Logger] = [RunLog(folder=folder, resume=resume is not None)]
     if config["tensorboard"]:
         loggers.append(TensorBoardLogger(folder, name="tensorboard", version=""))
     trainer = build_trainer(config, folder, callbacks=callbacks, logger=loggers)
-    if resume is not None:
-        checkpoint.read(resume)  # a clear error before anything starts
     if config["freeze"]:
         warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")  # they are meant to be
     try:
@@ -122,6 +137,8 @@ def build_trainer(config: Config, folder: Path, **arguments: Any) -> L.Trainer:
     ``overfit_batches`` is ours: Lightning's would put its own sampler in the place of the one that knows the epoch.
     """
     settings = dict(config["trainer"])
+    if settings["accelerator"] == "cpu" or not torch.cuda.is_available():
+        settings["sync_batchnorm"] = False  # it exists for GPUs alone
     if overfit := settings.pop("overfit_batches"):
         settings |= {"limit_train_batches": overfit, "limit_val_batches": overfit}
     try:
@@ -137,6 +154,18 @@ def build_trainer(config: Config, folder: Path, **arguments: Any) -> L.Trainer:
         raise ConfigError(f"trainer: {str(error).splitlines()[0]}") from error
 
 
+def score(trainer: L.Trainer, module: VisionModule, data: VisionData, path: Path) -> dict[str, Any]:
+    """The metrics of a checkpoint; none where nothing is validated."""
+    content = checkpoint.read(path)
+    checkpoint.load_weights(module.network, checkpoint.network_weights(content), path)
+    module.metrics.clear()
+    trainer.validate(module, data, verbose=False)
+    metrics: dict[str, Any] = {}
+    for scores in module.metrics.values():
+        metrics |= {"step": content["global_step"], "epoch": content["epoch"], **scores}
+    return metrics
+
+
 def finish(
     config: Config, module: VisionModule, data: VisionData, folder: Path, fitted: L.Trainer
 ) -> Mapping[str, Any]:
@@ -144,20 +173,24 @@ def finish(
     # Processes that were started apart may have named the folder otherwise.
     best = fitted.strategy.broadcast(folder) / "best.ckpt"
     fitted.strategy.barrier()
-    content = checkpoint.read(best)
-    checkpoint.load_weights(module.network, checkpoint.network_weights(content), best)
     evaluator = module.evaluators.get("detection")
     if isinstance(evaluator, BoxEvaluator):
         evaluator.backend = "pycocotools"
-    module.metrics.clear()
     trainer = build_trainer(config, folder, logger=False, enable_checkpointing=False)
-    trainer.validate(module, data, verbose=False)
-    if not module.metrics:
+    metrics = score(trainer, module, data, best)
+    saved = fitted.checkpoint_callback
+    if metrics and isinstance(saved, RunCheckpoints) and saved.scored_step < fitted.global_step:
+        # The run ended between two validations: what it ended with may be better than what they saw.
+        last = score(trainer, module, data, best.with_name("last.ckpt"))
+        if last[saved.metric] > metrics[saved.metric]:
+            metrics = last
+            if trainer.is_global_zero:
+                checkpoint.copy(best.with_name("last.ckpt"), best)
+        else:
+            metrics = score(trainer, module, data, best)
+    if not metrics:
         logger.warning("nothing was scored: trainer.limit_val_batches=%s", config["trainer"]["limit_val_batches"])
         return {}
-    metrics: dict[str, Any] = {"step": content["global_step"], "epoch": content["epoch"]}
-    for scores in module.metrics.values():
-        metrics |= scores
     if trainer.is_global_zero:
         write_metrics(folder / "metrics.json", metrics)
         if isinstance(evaluator, BoxEvaluator):
@@ -167,5 +200,5 @@ def finish(
             f"\nscored {metrics['images']} of {metrics['images_total']} pictures with {best} (step {metrics['step']})"
         )
         print(f"pictures   {folder / 'samples'}\ncurves     {folder / 'curves.png'}")
-        print(f"next       python tools/predict.py checkpoint={best} source=PICTURE_OR_FOLDER")
+        print(f"next       python tools/predict.py checkpoint={shlex.quote(str(best))} source=PICTURE_OR_FOLDER")
     return metrics

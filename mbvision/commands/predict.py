@@ -1,6 +1,7 @@
 """``predict``: what a checkpoint finds in pictures, drawn and as JSON."""
 
 import glob
+import itertools
 import json
 import logging
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from mbvision.commands.compose import compose_config, wants_help
+from mbvision.data.images import SUFFIXES
 from mbvision.errors import ConfigError, ImageError
 
 HELP = """\
@@ -22,7 +24,6 @@ Predict on pictures: python tools/predict.py checkpoint=best.ckpt source=PICTURE
 
 In Python: model = mbvision.load("best.ckpt"); result = model.predict("picture.jpg")"""
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 logger = logging.getLogger(__name__)
 
 
@@ -40,13 +41,16 @@ def main(arguments: Sequence[str]) -> int:
     from mbvision.draw import draw_boxes, save_image
     from mbvision.inference.predictor import load, to_array
 
+    output = Path(config["output"])
+    stems = unique_stems(sources)
+    written = {(output / f"{stem}.jpg").resolve() for stem in stems}
+    if touched := [source for source in sources if source.resolve() in written]:
+        raise ConfigError(f"output={output} would overwrite {touched[0]}: name another folder")
     model = load(config["checkpoint"], device=config["device"])
-    output, names = Path(config["output"]), model.class_names["detection"]
+    names = model.class_names["detection"]
     output.mkdir(parents=True, exist_ok=True)
     skipped = 0
-    for source, stem in tqdm(
-        list(zip(sources, unique_stems(sources), strict=True)), unit="picture", disable=len(sources) == 1
-    ):
+    for source, stem in tqdm(list(zip(sources, stems, strict=True)), unit="picture", disable=len(sources) == 1):
         try:
             image = to_array(source)
         except ImageError as error:
@@ -78,6 +82,12 @@ def find_pictures(source: str) -> list[Path]:
 
 
 def unique_stems(paths: Sequence[Path]) -> list[str]:
-    """The files' names without suffix; with it, where two would get the same name."""
-    stems = [path.stem for path in paths]
-    return [path.name if stems.count(path.stem) > 1 else path.stem for path in paths]
+    """The files' names without suffix; with it, or with a number, where that name is taken."""
+    stems: list[str] = []
+    taken: set[str] = set()
+    for path in paths:
+        numbered = (f"{path.stem}-{number}" for number in itertools.count(2))
+        stem = next(name for name in itertools.chain([path.stem, path.name], numbered) if name not in taken)
+        taken.add(stem)
+        stems.append(stem)
+    return stems

@@ -1,5 +1,6 @@
 """``prepare_data``: unpack and check official archives, convert YOLO sets, make the built-in scenes."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,16 +34,25 @@ def main(arguments: Sequence[str]) -> int:
         if not equals or key not in KEYS:
             raise ConfigError(f"{argument}: there is no such key{nearest(key, KEYS)}; --help shows the keys")
         given[key] = value
-    name = given.get("data")
+    name = given.get("data", "")
     if name not in (*OFFICIAL, "yolo", "scenes"):
         raise ConfigError(f"data={name}: choose {', '.join(OFFICIAL)}, yolo or scenes")
-    root = Path(given.get("data.root", f"datasets/{name}"))
+    default = "VOCdevkit" if name.startswith("voc") else name
+    root = Path(given.get("data.root", f"datasets/{default}"))
     if name == "yolo":
         if "source" not in given:
             raise ConfigError("data=yolo needs source=FOLDER, the folder with data.yaml")
-        for split, file in convert_yolo(Path(given["source"]), root).items():
+        files = convert_yolo(Path(given["source"]), root)
+        for split, file in files.items():
             print(f"{split}: {file}")
-        print(f"train with: python tools/train.py data=coco data.root={root} data.train_split=train data.val_split=val")
+        val = next((split for split in files if split.startswith("val")), "val")
+        keys = [
+            f"data.root={root}",
+            f"data.images={given['source']}",
+            "data.train_split=train",
+            f"data.val_split={val}",
+        ]
+        print(f"train with: python tools/train.py data=coco {shlex.join(keys)}")
     elif name == "scenes":
         make_scenes(root)
     elif "archives" not in given:

@@ -7,13 +7,13 @@ from typing import Any
 import lightning.pytorch as L
 
 from mbvision import checkpoint
-from mbvision.build import build_reader, build_tasks, make
+from mbvision.build import build_reader, build_tasks, input_size, make
 from mbvision.data.slots import with_class_order
 from mbvision.draw import plot_precision_recall, save_image
 from mbvision.engine.data_module import VisionData
 from mbvision.engine.module import VisionModule
 from mbvision.engine.pictures import draw_detections
-from mbvision.errors import ConfigError
+from mbvision.inference.predictor import choose_device
 from mbvision.metrics.box_evaluator import BoxEvaluator
 from mbvision.metrics.coco_ap import coco_ap
 from mbvision.metrics.results import write_coco_results, write_comp4
@@ -25,14 +25,11 @@ def score_checkpoint(config: Mapping[str, Any]) -> dict[str, Any]:
     """Run the checkpoint over the split, write predictions and pictures, and return the metrics."""
     path = Path(config["checkpoint"])
     network, tasks, about = checkpoint.rebuild(checkpoint.read(path), path)
-    size = about["config"]["input_size"]
-    size = (size, size) if isinstance(size, int) else tuple(size)
+    size = input_size(about["config"])
     split = config["split"] or config["data"]["val_split"]
     reader = build_reader(config, split)
     reader = with_class_order(reader, about["class_names"]["detection"])
     if config["score_threshold"] is not None:
-        if not 0 <= config["score_threshold"] <= 1:
-            raise ConfigError(f"score_threshold={config['score_threshold']}: must be in 0..1")
         about["config"]["tasks"]["detection"]["score_threshold"] = config["score_threshold"]
         tasks = build_tasks(about["config"])
     data = VisionData(
@@ -54,10 +51,10 @@ def score_checkpoint(config: Mapping[str, Any]) -> dict[str, Any]:
         annotations=reader.annotations, style=config["style"], backend=config["backend"], iou=config["iou"]
     )
     module.evaluators = {"detection": evaluator}
-    accelerator, devices = trainer_device(config["device"])
+    device = choose_device(config["device"])
     trainer = L.Trainer(
-        accelerator=accelerator,
-        devices=devices,
+        accelerator=device.type,
+        devices=1 if device.index is None else [device.index],
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
@@ -74,19 +71,12 @@ def write_outputs(folder: Path, split: str, module: VisionModule, evaluator: Box
     """Results for the evaluation servers, the precision-recall plot, and sample pictures."""
     results, annotations = evaluator.results, evaluator.annotations
     write_coco_results(folder / "predictions.json", results, annotations)
-    write_comp4(folder / "comp4", split.replace("/", "_"), results, annotations)
-    if evaluator.style == "coco":
+    if evaluator.style == "voc":
+        write_comp4(folder / "comp4", split.replace("/", "_"), results, annotations)
+    else:
         plot_precision_recall(
             coco_ap(annotations, results, backend=evaluator.backend).curves, folder / "precision_recall.png"
         )
     for number, (index, found, target) in enumerate(module.kept["detection"]):
         save_image(folder / "samples" / f"{number}.png", draw_detections(reader, index, found, target))
     print(f"predictions, plots and pictures in {folder}\n")
-
-
-def trainer_device(name: str) -> tuple[str, Any]:
-    """Lightning's accelerator and devices for auto, cpu, cuda, cuda:1 or mps."""
-    kind, _, number = name.partition(":")
-    if kind not in ("auto", "cpu", "cuda", "mps"):
-        raise ConfigError(f"device={name}: choose auto, cpu, cuda, cuda:NUMBER or mps")
-    return kind, [int(number)] if number else 1

@@ -1,18 +1,16 @@
 """``train``: fit a network to a data set, keep the best checkpoint, score it, and leave a run folder to look at."""
 
-import datetime
 import logging
-import os
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from mbvision.build import Config, build_network, build_reader, build_tasks, deferred, input_size
 from mbvision.commands.compose import compose_config, expand_sweeps, wants_help
+from mbvision.commands.run_folder import read_command, run_folder, write_config
+from mbvision.data.slots import with_class_order
 from mbvision.engine.optim import parameter_groups
 from mbvision.errors import ConfigError
 
@@ -33,6 +31,7 @@ Train a network: python tools/train.py task=ssdlite backbone=mobilenet_v3_small 
   pretrained=PATH              whole network; reset_head=true where the classes differ; freeze=backbone
   resume=PATH                  go on where the run of that last.ckpt stopped
   run_dir=FOLDER               default runs/TASK/DATE-TIME
+  threads=1                    of torch on the CPU; default one a core
   seed=0                       ema_decay=0.9998            early_stopping=10      tensorboard=true
   experiment=NAME              a published recipe: see conf/experiment
   --multirun                   runs every combination of comma lists: backbone.width=0.35,0.5,1.0
@@ -48,8 +47,12 @@ def main(arguments: Sequence[str]) -> int:
     if wants_help(arguments):
         print(HELP)
         return 0
-    for overrides in expand_sweeps(arguments):
-        train(*configure(overrides))
+    runs = expand_sweeps(arguments)
+    for number, overrides in enumerate(runs):
+        config, command = configure(overrides)
+        if len(runs) > 1:  # each run of a sweep has a folder of its own in the one that was named
+            config["run_dir"] = str(run_folder(config) / str(number))
+        train(config, command)
     return 0
 
 
@@ -61,7 +64,7 @@ def configure(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     if "resume" in given:
         saved = Path(given["resume"]).parent / "config.yaml"
         if saved.is_file():
-            command = yaml.safe_load(saved.read_text())["command"]
+            command = read_command(saved)
             given = dict(argument.partition("=")[::2] for argument in command) | given
             given.setdefault("run_dir", str(saved.parent))
     merged = [f"{key}={value}" for key, value in given.items()]
@@ -80,10 +83,17 @@ def check(config: Config) -> None:
             raise ConfigError(f"trainer.{key}={value}: give a whole number, or -1 for no limit")
     if trainer["max_epochs"] == -1 and trainer["max_steps"] == -1:
         raise ConfigError("trainer.max_epochs=-1 and trainer.max_steps=-1: one of them must set an end")
+    for key in ("ema_decay", "early_stopping", "max_nan_steps"):
+        value = config[key]
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0):
+            raise ConfigError(f"{key}={value}: give a number from 0 up, or null")
     if config["freeze"] not in (None, "backbone"):
         raise ConfigError(f"freeze={config['freeze']}: choose backbone, or null")
     if not isinstance(config["seed"], int) or config["seed"] < 0:
         raise ConfigError(f"seed={config['seed']}: give a whole number from 0 up")
+    threads = config["threads"]
+    if threads is not None and (not isinstance(threads, int) or threads < 1):
+        raise ConfigError(f"threads={threads}: give a whole number from 1 up, or null for one a core")
     if set(config["heads"]) != set(config["tasks"]):
         raise ConfigError(
             f"heads {sorted(config['heads'])} and tasks {sorted(config['tasks'])} must have the same names"
@@ -103,53 +113,23 @@ def train(config: dict[str, Any], command: Sequence[str]) -> Mapping[str, Any]:
     from mbvision.commands import fitting
 
     resume = Path(config["resume"]) if config["resume"] else None
+    if resume:
+        fitting.check_resumable(config, resume)
     folder = run_folder(config)
     L.seed_everything(config["seed"], verbose=False)
+    if config["threads"]:
+        torch.set_num_threads(config["threads"])
     size = input_size(config)
     train_reader = build_reader(config, config["data"]["train_split"])
     val_reader = build_reader(config, config["data"]["val_split"])
-    for name, names in train_reader.class_names.items():
-        if list(val_reader.class_names[name]) != list(names):
-            raise ConfigError(f"data: the training split has the classes {list(names)}, the validation split others")
+    val_reader = with_class_order(val_reader, train_reader.class_names["detection"])
     network = build_network(config, {name: len(names) for name, names in train_reader.class_names.items()})
-    fitting.load_start(network, config)
+    fitting.load_start(network, config, train_reader.class_names)
     data = fitting.build_data(config, train_reader, val_reader, size)
     module = fitting.build_module(config, network, val_reader)
-    write_config(folder, config, command)
+    if not resume:  # else the file stays as it is until the run has got over its start
+        write_config(folder, config, command)
     logger.info("%d training and %d validation pictures; run folder %s", len(train_reader), len(val_reader), folder)
     trainer = fitting.fit(config, module, data, folder, resume)
+    write_config(folder, config, command)
     return fitting.finish(config, module, data, folder, trainer)
-
-
-def run_folder(config: Config) -> Path:
-    """The folder of this run, made if it is new. Raises `ConfigError` if it holds another run's checkpoint."""
-    if config["run_dir"]:
-        folder = Path(config["run_dir"])
-    else:
-        # Processes that Lightning starts inherit the first one's stamp; of those that torchrun starts, the first writes.
-        now = f"{datetime.datetime.now():%Y%m%d-%H%M%S}"
-        stamp = os.environ.setdefault("MBVISION_RUN_STAMP", now)
-        folder = Path("runs") / "-".join(config["heads"]) / stamp
-    if first_process():
-        if any(folder.glob("*.ckpt")) and not config["resume"]:
-            raise ConfigError(f"run_dir={folder} holds another run: name a new folder, or resume={folder}/last.ckpt")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"run_dir={folder} cannot be made: {error.strerror}") from error
-    return folder
-
-
-def first_process() -> bool:
-    """Whether this process writes: the first of those that torchrun, SLURM or Lightning started."""
-    rank = next((os.environ[key] for key in ("RANK", "LOCAL_RANK", "SLURM_PROCID") if key in os.environ), "0")
-    return int(rank) == 0
-
-
-def write_config(folder: Path, config: Config, command: Sequence[str]) -> None:
-    """``config.yaml``: everything resolved, and the command that gave it."""
-    if first_process():
-        text = f"# python tools/train.py {shlex.join(command)}\n" + yaml.safe_dump(
-            {**config, "command": list(command)}, sort_keys=False
-        )
-        (folder / "config.yaml").write_text(text)

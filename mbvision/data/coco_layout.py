@@ -35,13 +35,13 @@ def find_annotations(root: Path, split: str, annotations: str | Path | None = No
 def find_images(
     root: Path, split: str, file: Path, file_names: Sequence[str], images: str | Path | None = None
 ) -> Path:
-    """The folder with the first pictures of the JSON ``file``, or ``images`` where given; raises ``DataError``."""
-    if images is not None:
-        return _existing(Path(images), "data.images=", is_folder=True)
+    """The folder below ``root``, or below ``images``, with the first pictures of ``file``; raises ``DataError``."""
+    bases = _bases(root) if images is None else [_existing(Path(images), "data.images=", is_folder=True)]
     name = Path(split).stem.removeprefix("instances_")
     below = (name, f"images/{name}", "images", "JPEGImages", f"{name}/images", ".")
-    folders = [base / folder for base in _bases(root) for folder in below]
-    folders.append(file.parent)
+    folders = [base / folder for base in bases for folder in below]
+    if images is None:
+        folders.append(file.parent)
     for folder in dict.fromkeys(folders):
         if any((folder / file_name).exists() for file_name in file_names[:_TRIED_PICTURES]):
             return folder

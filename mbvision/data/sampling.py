@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from mbvision.data.base import Reader
-from mbvision.errors import DataError
+from mbvision.errors import ConfigError, DataError
 from mbvision.structures import Sample
 
 logger = logging.getLogger(__name__)
@@ -79,6 +79,8 @@ class DrawDataset(Dataset[Sample]):
     ) -> None:
         if len(reader) == 0:
             raise DataError("the data set holds no picture: check data.root and the split")
+        if on_bad_item not in ("skip", "error"):
+            raise ConfigError(f"data.on_bad_item={on_bad_item}: choose skip or error")
         self.reader, self.transform, self.seed, self.shuffle = reader, transform, seed, shuffle
         self.on_bad_item, self.max_bad_fraction = on_bad_item, max_bad_fraction
         self.bad = torch.zeros(len(reader), dtype=torch.bool).share_memory_()  # one mark for all workers

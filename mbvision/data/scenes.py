@@ -26,6 +26,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from mbvision.data.boxes import BoxReader
 from mbvision.data.coco import coco
+from mbvision.data.images import MAX_PIXELS
 from mbvision.data.scenes_drawing import CLASSES, Scene, SceneObject, draw_scene
 from mbvision.errors import DataError
 
@@ -55,10 +56,10 @@ class _Picture:
         return f"{self.image_id:012d}.jpg"
 
 
-def scenes(*, root: str, split: str, images: str | None = None) -> BoxReader:
+def scenes(*, root: str, split: str, images: str | None = None, max_pixels: int = MAX_PIXELS) -> BoxReader:
     """The reader of a split (train2017, val2017) of the set in ``root``, which is drawn first if it is not there."""
     make_scenes(Path(root))
-    return coco(root=root, split=split, images=images)
+    return coco(root=root, split=split, images=images, max_pixels=max_pixels)
 
 
 def make_scenes(root: Path, *, train_images: int = TRAIN_IMAGES, val_images: int = VAL_IMAGES, seed: int = 0) -> None:

@@ -1,6 +1,7 @@
 """Which label a class has: by category id, or by a network's class names.
 
 Slots by category id are as TensorFlow's and torchvision's COCO detectors have them: 91 for COCO's 80 classes.
+A class that the data set lacks has a negative category id: it is never written to results.
 """
 
 from collections.abc import Sequence
@@ -9,19 +10,27 @@ from dataclasses import replace
 import numpy as np
 
 from mbvision.data.boxes import BoxReader
-from mbvision.errors import DataError
+from mbvision.errors import ConfigError, DataError
 from mbvision.structures import BoxAnnotations
+
+MOST_SLOTS = 10_000
+"""More class slots than that are a mistake: the head grows with each."""
 
 
 def by_category_id(annotations: BoxAnnotations) -> BoxAnnotations:
     """The same boxes with label = category id - 1; ids without a class get an empty slot named ``unused_ID``."""
     ids = annotations.category_ids
+    if ids and not (min(ids) >= 1 and max(ids) <= MOST_SLOTS):
+        raise ConfigError(
+            f"class_slots=category_ids needs ids from 1 to {MOST_SLOTS}; this data set has {min(ids)} to {max(ids)}:"
+            " use class_slots=contiguous"
+        )
     names = dict(zip(ids, annotations.class_names, strict=True))
     slots = range(1, max(ids, default=0) + 1)
     return replace(
         annotations,
         class_names=tuple(names.get(slot, f"unused_{slot}") for slot in slots),
-        category_ids=tuple(slots),
+        category_ids=tuple(slot if slot in names else -slot for slot in slots),
         labels=np.asarray(ids, dtype=np.int64)[annotations.labels] - 1,
     )
 
@@ -35,16 +44,17 @@ def with_class_order(reader: BoxReader, names: Sequence[str]) -> BoxReader:
     own = annotations.class_names
     if own == tuple(names):
         return reader
-    if missing := [name for name in own if name not in names]:
+    used = set(annotations.labels.tolist())
+    if missing := [name for label, name in enumerate(own) if name not in names and label in used]:
         raise DataError(f"the network does not know the data set's classes {missing}; its classes are {list(names)}")
-    place = np.array([list(names).index(name) for name in own], dtype=np.int64)
+    where = {name: label for label, name in enumerate(names)}
+    place = np.array([where.get(name, 0) for name in own], dtype=np.int64)
     ids = dict(zip(own, annotations.category_ids, strict=True))
-    unused = iter(i for i in range(1, len(names) + max(ids.values(), default=0) + 1) if i not in ids.values())
     return reader.relabelled(
         replace(
             annotations,
             class_names=tuple(names),
-            category_ids=tuple(ids[name] if name in ids else next(unused) for name in names),
+            category_ids=tuple(ids.get(name, -label) for label, name in enumerate(names, start=1)),
             labels=place[annotations.labels],
         )
     )

@@ -26,8 +26,9 @@ def convert_yolo(source: Path, root: Path) -> dict[str, Path]:
     """Write ``ROOT/annotations/instances_SPLIT.json`` for every split of ``source``; returns them by split.
 
     Splits are ``images/SPLIT`` with ``labels/SPLIT``, or ``SPLIT/images`` with ``SPLIT/labels``. The pictures stay
-    where they are. Category ids are the YOLO classes plus 1, image ids count from 1; a picture without a text file has
-    no object. Nothing is written if a line is bad: ``AnnotationError`` names the first ones as ``file:line``.
+    where they are (``data.images=SOURCE``). Category ids are the YOLO classes plus 1, image ids count from 1; a picture
+    without a text file has no object. Nothing is written if a line is bad: ``AnnotationError`` names the first ones as
+    ``file:line``.
     """
     names = _class_names(source / "data.yaml")
     splits = _splits(source)
@@ -37,7 +38,7 @@ def convert_yolo(source: Path, root: Path) -> dict[str, Path]:
     for target in targets.values():
         if target.exists():
             raise DataError(f"{target}: is there already; remove it to convert again")
-    documents = {split: _document(images, labels, names) for split, (images, labels) in splits.items()}
+    documents = {split: _document(source, images, labels, names) for split, (images, labels) in splits.items()}
     for split, document in documents.items():
         targets[split].parent.mkdir(parents=True, exist_ok=True)
         targets[split].write_text(json.dumps(document), encoding="utf-8")
@@ -97,7 +98,7 @@ def _splits(source: Path) -> dict[str, tuple[Path, Path]]:
     return {split: folders for split, folders in found.items() if folders[1].is_dir()}
 
 
-def _document(images: Path, labels: Path, names: Sequence[str]) -> dict[str, Any]:
+def _document(source: Path, images: Path, labels: Path, names: Sequence[str]) -> dict[str, Any]:
     files = sorted(path for path in images.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not files:
         raise DataError(f"{images}: holds no picture")
@@ -107,7 +108,9 @@ def _document(images: Path, labels: Path, names: Sequence[str]) -> dict[str, Any
     for number, file in enumerate(files, start=1):
         height, width = image_size(file, root=images)
         relative = file.relative_to(images)
-        pictures.append({"id": number, "file_name": relative.as_posix(), "width": width, "height": height})
+        pictures.append(
+            {"id": number, "file_name": file.relative_to(source).as_posix(), "width": width, "height": height}
+        )
         for label, x, y, w, h in _boxes(labels / relative.with_suffix(".txt"), len(names), bad):
             box = [(x - w / 2) * width, (y - h / 2) * height, w * width, h * height]
             record = {"id": len(annotations) + 1, "image_id": number, "category_id": label + 1, "bbox": box}

@@ -44,6 +44,7 @@ class RunCheckpoints(Checkpoint):
             raise ConfigError(f"checkpoint_every_n_steps={every_n_steps}: must be at least 1")
         self.folder, self.task, self.metric, self.every_n_steps = folder, task, metric, every_n_steps
         self.best: float | None = None
+        self.scored_step = -1
         self._step_before = 0
 
     @property
@@ -110,8 +111,9 @@ class RunCheckpoints(Checkpoint):
         assert isinstance(pl_module, VisionModule)
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
+        self.scored_step = trainer.global_step
         score = float(pl_module.metrics[self.task][self.metric])
-        if self.best is not None and score <= self.best:
+        if self.best is not None and score < self.best:
             self._save(trainer, self.last_path)
             return
         self.best = score

@@ -44,6 +44,7 @@ class StepGuard:
         if max_bad_steps < 0:
             raise TrainingError(f"max_nan_steps={max_bad_steps}: must be at least 0")
         self.network, self.max_bad_steps = network, max_bad_steps
+        self._parameters = list(network.parameters())  # walking the modules at every step takes longer than the check
         self._bad_steps = 0
         self._good: list[Tensor] = []
         self._image_ids: list[int | str] = []
@@ -51,6 +52,8 @@ class StepGuard:
 
     def start_batch(self) -> None:
         """Remember the running statistics: a forward pass over values that are not finite would spoil them for good."""
+        if self._good:
+            return  # in the middle of a step over several batches: the statistics before the first one count
         with torch.no_grad():
             if not self._buffers:  # now the network is on its device
                 buffers = list(self.network.buffers())
@@ -71,13 +74,13 @@ class StepGuard:
         A loss scaler makes gradients overflow on purpose and skips those steps by itself: ``check_gradients`` is then
         false. Raises `TrainingError` after too many bad steps in a row, naming the images.
         """
-        gradients = [p.grad for p in self.network.parameters() if p.grad is not None] if check_gradients else []
+        gradients = [p.grad for p in self._parameters if p.grad is not None] if check_gradients else []
         loss_good = torch.stack(self._good).all()
         image_ids, self._good, self._image_ids = self._image_ids, [], []
         if agreed(loss_good & all_finite(gradients).to(loss_good.device)):
             self._bad_steps = 0
             return
-        for parameter in self.network.parameters():
+        for parameter in self._parameters:
             parameter.grad = None  # optimizers leave parameters without a gradient as they are, momentum included
         with torch.no_grad():
             for current, kept in self._buffers:

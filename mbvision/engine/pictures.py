@@ -49,14 +49,15 @@ class Pictures(Callback):
 
     def __init__(self, *, folder: Path, dataset: DrawDataset) -> None:
         self.folder, self.reader = folder, dataset.reader
+        self._drew_batch = False
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """The batch as the network sees it: look at it before a long run."""
-        path = self.folder / "train_batch.png"
-        if trainer.is_global_zero and not path.exists() and "detection" in self.reader.class_names:
-            draw_batch(batch, self.reader.class_names["detection"], path)
+        if trainer.is_global_zero and not self._drew_batch and "detection" in self.reader.class_names:
+            self._drew_batch = True
+            draw_batch(batch, self.reader.class_names["detection"], self.folder / "train_batch.png")
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The first pictures of the validation set."""

@@ -20,12 +20,12 @@ SHARE_OF_TIME = 0.05
 class RunLog(Logger):
     """One row for each logged step. Lightning's CSVLogger deletes the table of a run that is resumed."""
 
-    def __init__(self, *, folder: Path) -> None:
+    def __init__(self, *, folder: Path, resume: bool = False) -> None:
         super().__init__()
         self.folder = folder
         self.rows: dict[int, dict[str, float]] = {}
         self._next_save = 0.0
-        if self.path.exists():
+        if resume and self.path.exists():
             with self.path.open(newline="") as file:
                 for row in csv.DictReader(file):
                     step = int(row.pop("step"))

@@ -59,6 +59,8 @@ class SSDLite(Head):
         if missing := [tap for tap in taps if tap not in features]:
             raise ConfigError(f"heads.detection.taps: the backbone has no feature {missing}; it has {list(features)}")
         conv = partial(ConvNormAct, activation="relu6", norm_eps=norm_eps, norm_momentum=norm_momentum)
+        if extra not in ("separable", "dense"):
+            raise ConfigError(f"heads.detection.extra={extra!r}: choose separable or dense")
         self.taps = tuple(taps)
         self.num_classes = num_classes
         self.anchors = anchors

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
 from mbvision import checkpoint
+from mbvision.build import input_size
 from mbvision.data.images import decode_image, read_image
 from mbvision.data.transforms import resize
 from mbvision.errors import ConfigError, ImageError
@@ -123,12 +124,11 @@ def load(path: str | Path, *, device: str = "auto") -> Predictor:
     Raises `CheckpointError` if the file cannot be used.
     """
     network, tasks, about = checkpoint.rebuild(checkpoint.read(Path(path)), Path(path))
-    size = about["config"]["input_size"]
     return Predictor(
         network=network,
         tasks=tasks,
         class_names=about["class_names"],
-        input_size=(size, size) if isinstance(size, int) else tuple(size),
+        input_size=input_size(about["config"]),
         device=device,
     )
 
@@ -154,6 +154,6 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         raise ConfigError(f"device={name} is not to be had here: {str(error).splitlines()[0]}") from error
     return device

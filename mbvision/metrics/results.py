@@ -78,7 +78,10 @@ def read_results(path: Path, annotations: BoxAnnotations) -> BoxResults:
 
 
 def write_coco_results(path: Path, results: BoxResults, annotations: BoxAnnotations) -> None:
-    """Write a COCO results list with the data set's own image and category ids, in full digits."""
+    """Write a COCO results list with the data set's own image and category ids, in full digits.
+
+    Detections of a class that the data set lacks (its category id is negative) are left out.
+    """
     rows = [
         {
             "image_id": annotations.image_ids[image],
@@ -93,6 +96,7 @@ def write_coco_results(path: Path, results: BoxResults, annotations: BoxAnnotati
             results.scores.tolist(),
             strict=True,
         )
+        if annotations.category_ids[label] >= 0
     ]
     replace_text(path, json.dumps(rows, allow_nan=False))
 
@@ -109,6 +113,8 @@ def write_comp4(folder: Path, split: str, results: BoxResults, annotations: BoxA
     images = list(_image_names(annotations))
     corners = np.concatenate([results.xywh[:, :2] + 1, results.xywh[:, :2] + results.xywh[:, 2:]], axis=1)
     for label, name in enumerate(annotations.class_names):
+        if annotations.category_ids[label] < 0:
+            continue
         rows = np.flatnonzero(results.labels == label)
         columns = zip(
             results.image_index[rows].tolist(), results.scores[rows].tolist(), corners[rows].tolist(), strict=True

@@ -1,0 +1,135 @@
+"""Every command that the README and the pages beside it show is run, on small stand-ins for what they name."""
+
+import json
+import re
+import shlex
+from importlib import import_module
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import torchvision
+
+import mbvision
+from mbvision import weights
+from mbvision.commands import run
+from mbvision.data.scenes import make_scenes
+
+ROOT = Path(__file__).parent.parent
+PAGES = ["README.md", "datasets/README.md", "docs/several_machines.md"]
+TINY = [
+    "trainer=debug",
+    "backbone.width=0.35",
+    "input_size=64",
+    "loader.batch_size=4",
+    "loader.workers=0",
+]
+
+
+def commands() -> list[str]:
+    """The ``python tools/...`` commands of the pages, those in code blocks and those in tables."""
+    found = []
+    for page in PAGES:
+        text = (ROOT / page).read_text().replace("\\\n", " ")
+        found += re.findall(r"python tools/[^`\n]+", text)
+    return sorted(set(found))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What the words in the commands stand for here."""
+    root = tmp_path_factory.mktemp("readme")
+    scenes = root / "scenes"
+    make_scenes(scenes, train_images=6, val_images=4)
+    for split in ("train", "val"):
+        text = (scenes / f"annotations/instances_{split}2017.json").read_text()
+        (scenes / f"annotations/instances_{split}.json").write_text(text)
+        (scenes / split).symlink_to(scenes / f"{split}2017")
+    (root / "photos").mkdir()
+    cv2.imwrite(str(root / "photos" / "a.jpg"), np.zeros((40, 40, 3), np.uint8))
+    truth = json.loads((scenes / "annotations/instances_val2017.json").read_text())
+    boxes = [a for a in truth["annotations"] if not a["iscrowd"]]
+    keys = ("image_id", "category_id", "bbox")
+    (root / "results.json").write_text(json.dumps([{k: a[k] for k in keys} | {"score": 0.5} for a in boxes]))
+    yolo = root / "yolo"
+    for split in ("train", "val"):
+        (yolo / "images" / split).mkdir(parents=True)
+        (yolo / "labels" / split).mkdir(parents=True)
+        cv2.imwrite(str(yolo / "images" / split / "a.jpg"), np.zeros((40, 40, 3), np.uint8))
+        (yolo / "labels" / split / "a.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    (yolo / "data.yaml").write_text("names: [thing]\ntrain: images/train\nval: images/val\n")
+    assert (
+        run(
+            import_module("mbvision.commands.train").main,
+            [*TINY, "data=coco", f"data.root={scenes}", f"run_dir={root}/r"],
+        )
+        == 0
+    )
+    return {
+        "source=FOLDER": f"source={yolo}",
+        "data.root=OUT": f"data.root={root}/out",
+        "data.root=FOLDER": f"data.root={scenes}",
+        "data.root=datasets/coco": f"data.root={scenes}",
+        "archives=DOWNLOADS": f"archives={root}/photos",
+        "archives=FOLDER": f"archives={root}/photos",
+        "best.ckpt": f"{root}/r/best.ckpt",
+        "photos/*.jpg": f"{root}/photos/*.jpg",
+        "output=found": f"output={root}/found",
+        "predictions=results.json": f"predictions={root}/results.json",
+        "annotations=instances.json": f"annotations={scenes}/annotations/instances_val2017.json",
+        "scenes": str(scenes),
+    }
+
+
+@pytest.mark.parametrize("command", commands())
+def test_the_command_runs(
+    command: str,
+    place: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for word, meaning in place.items():
+        if word != "scenes":
+            command = command.replace(word, meaning)
+    words = shlex.split(command)
+    name, arguments = Path(words[1]).stem, words[2:]
+    if name == "train":
+        trunk = torchvision.models.mobilenet_v3_large(width_mult=0.35).state_dict()
+        monkeypatch.setattr(weights, "load_state_dict_from_url", lambda *_, **__: trunk)
+        arguments += [a for a in TINY if a.partition("=")[0] not in {w.partition("=")[0] for w in arguments}]
+        if not any(a.startswith("data=") for a in arguments):
+            arguments += ["data=coco", f"data.root={place['scenes']}"]
+        if "backbone.weights=torchvision:IMAGENET1K_V2" in arguments:
+            arguments.append("backbone.width_rule=absolute")
+    code = run(import_module(f"mbvision.commands.{name}").main, arguments)
+    printed = capsys.readouterr()
+    if "archives=" in command:  # the archives themselves are not here: they are asked for by name
+        assert code == 2 and "train2017.zip" in printed.err
+    else:
+        assert code == 0, printed.err
+
+
+def test_the_python_lines_work(place: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    text = (ROOT / "README.md").read_text()
+    lines = text.partition("```python\n")[2].partition("```")[0]
+    cv2.imwrite(str(tmp_path / "picture.jpg"), np.zeros((40, 40, 3), np.uint8))
+    monkeypatch.chdir(tmp_path)
+    exec(lines.replace("runs/demo/best.ckpt", place["best.ckpt"]), {"mbvision": mbvision, "torch": torch})
+
+
+def test_every_make_target_and_file_that_is_named_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for page in PAGES:
+        text = (ROOT / page).read_text()
+        for target in re.findall(r"`make ([a-z]+)`|^make ([a-z]+)", text, flags=re.M):
+            assert f"\n{target[0] or target[1]}:" in makefile
+        for link in re.findall(r"\]\(([^)#]+)\)", text):
+            if not link.startswith("http"):
+                assert ((ROOT / page).parent / link).exists(), link
+        for path in re.findall(r"`((?:mbvision|tests|docs|conf)/[\w/.]+)`", text):
+            if "NAME" not in path:
+                assert (ROOT / path).exists(), path

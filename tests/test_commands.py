@@ -80,7 +80,6 @@ def test_evaluate_scores_a_checkpoint(
     assert metrics["images"] == metrics["images_total"] == 5 and "scored 5 of 5" in printed
     found = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.*")}
     assert {"predictions.json", "precision_recall.png", "samples/0.png", "samples/1.png"} <= found
-    assert any(name.startswith("comp4/comp4_det_val2017_") for name in found)
     root = data[1].partition("=")[2]
     again = [f"predictions={tmp_path}/out/predictions.json", f"annotations={root}/annotations/instances_val2017.json"]
     assert run(evaluate.main, [*again, f"output={tmp_path}/again.json"]) == 0
@@ -93,6 +92,7 @@ def test_evaluate_scores_voc_style(trained: Path, data: list[str], tmp_path: Pat
     assert run(evaluate.main, [*arguments, f"output={tmp_path}/m.json", f"output_dir={tmp_path}/out"]) == 0
     metrics = json.loads((tmp_path / "m.json").read_text())
     assert {"mAP", "mAP07"} <= set(metrics) and metrics["iou"] == 0.4
+    assert len(list((tmp_path / "out" / "comp4").glob("comp4_det_val2017_*.txt"))) == 8
 
 
 def test_an_empty_result_list_gives_zeros(data: list[str], tmp_path: Path) -> None:
@@ -151,6 +151,7 @@ def test_fine_tuning_to_other_classes_is_one_command(
         "data.val_split=val",
     ]
     start = [f"pretrained={trained}/best.ckpt", "freeze=backbone", "trainer=debug", *TINY, *own]
+    caplog.set_level("INFO")
     assert run(train.main, [*start, f"run_dir={tmp_path}/a"]) == 2  # other classes, not asked to start anew
     assert run(train.main, [*start, f"run_dir={tmp_path}/b", "reset_head=true"]) == 0
     assert "starts anew" in caplog.text
@@ -160,6 +161,36 @@ def test_fine_tuning_to_other_classes_is_one_command(
     trunk = torch.load(trained / "best.ckpt", weights_only=True)["state_dict"]
     same = [torch.equal(trunk[key], other[key]) for key in other if key.startswith("network.backbone.") and key in one]
     assert all(same) and len(same) > 100
+
+
+def test_predict_never_writes_over_a_source(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        cv2.imwrite(str(tmp_path / folder / "x.jpg"), np.zeros((9, 9, 3), np.uint8))
+    before = (tmp_path / "a" / "x.jpg").read_bytes()
+    checkpoint = f"checkpoint={trained}/best.ckpt"
+    assert run(predict.main, [checkpoint, f"source={tmp_path}/a", f"output={tmp_path}/a"]) == 2
+    assert "would overwrite" in capsys.readouterr().err and (tmp_path / "a" / "x.jpg").read_bytes() == before
+    assert run(predict.main, [checkpoint, f"source={tmp_path}/*/x.jpg", f"output={tmp_path}/out"]) == 0
+    assert len(list((tmp_path / "out").glob("*.json"))) == 2
+
+
+def test_each_run_of_a_sweep_has_its_own_folder(data: list[str], tmp_path: Path) -> None:
+    arguments = ["--multirun", "seed=0,1", "trainer=debug", *TINY, *data, f"run_dir={tmp_path}/sweep"]
+    assert run(train.main, arguments) == 0
+    assert all((tmp_path / "sweep" / name / "best.ckpt").exists() for name in ("0", "1"))
+
+
+def test_slots_by_category_id_go_through_training_prediction_and_scoring(data: list[str], tmp_path: Path) -> None:
+    arguments = ["task=ssdlite_torchvision", "trainer=debug", *TINY, *data, f"run_dir={tmp_path}/run"]
+    assert run(train.main, arguments) == 0
+    root = data[1].partition("=")[2]
+    results, truth = f"predictions={tmp_path}/run/predictions.json", f"{root}/annotations/instances_val2017.json"
+    assert run(evaluate.main, [results, f"annotations={truth}"]) == 0
+    ids = {category["id"] for category in json.loads(Path(truth).read_text())["categories"]}
+    assert {row["category_id"] for row in json.loads((tmp_path / "run/predictions.json").read_text())} <= ids
+    checkpoint = [f"checkpoint={tmp_path}/run/best.ckpt", f"output_dir={tmp_path}/out", "loader.workers=0", "samples=0"]
+    assert run(evaluate.main, [*checkpoint, *data]) == 0
 
 
 @pytest.mark.parametrize("command", [train, evaluate, predict, prepare_data, doctor])
@@ -174,6 +205,9 @@ def test_help_explains_the_keys(command: object, capsys: pytest.CaptureFixture[s
         (train, ["data=coco", "data.root=/nowhere"], "/nowhere"),
         (train, ["backbone.width=banana", "data=coco"], "banana"),
         (train, ["resume=/nowhere/last.ckpt"], "/nowhere/last.ckpt"),
+        (train, ["loader.batch_size=many"], "loader.batch_size=many: give a whole number"),
+        (train, ["reset_head=maybe"], "reset_head=maybe: give true or false"),
+        (train, ["schedule=null"], "schedule=null: choose cosine"),
         (evaluate, [], "checkpoint="),
         (evaluate, ["predictions=/nowhere.json", "annotations=/nowhere.json"], "/nowhere.json"),
         (evaluate, ["checkpoint=/nowhere.ckpt"], "/nowhere.ckpt"),

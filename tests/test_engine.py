@@ -82,7 +82,7 @@ def test_checkpoints_hold_the_average_and_the_weights_themselves(debug_run: Path
     assert {"optimizer_states", "lr_schedulers", "random", "mbvision", "sha256"} <= set(content)
 
 
-def test_best_is_kept_when_scores_fall_and_ties_keep_the_first(
+def test_best_is_kept_when_scores_fall_and_a_tie_goes_to_the_later(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scores = iter([0.1, 0.5, 0.5, 0.3])
@@ -93,7 +93,7 @@ def test_best_is_kept_when_scores_fall_and_ties_keep_the_first(
     monkeypatch.setattr(VisionModule, "on_validation_epoch_end", score)
     fit(config(root, "trainer.max_epochs=4", "trainer.limit_train_batches=1"), tmp_path)
     best, last = (checkpoint.read(tmp_path / f"{name}.ckpt") for name in ("best", "last"))
-    assert (best["epoch"], last["epoch"]) == (1, 3)
+    assert (best["epoch"], last["epoch"]) == (2, 3)
     assert last["callbacks"]["RunCheckpoints"]["best"] == 0.5
 
 

@@ -1,6 +1,7 @@
 """Every command that the README and the pages beside it show is run, on small stand-ins for what they name."""
 
 import json
+import os
 import re
 import shlex
 from importlib import import_module
@@ -83,6 +84,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
 
 
+def leave_process_group() -> None:
+    """What Lightning leaves behind in a process that trained with DDP."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE"):
+        os.environ.pop(name, None)
+
+
 @pytest.mark.parametrize("command", commands())
 def test_the_command_runs(
     command: str,
@@ -90,6 +99,7 @@ def test_the_command_runs(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for word, meaning in place.items():
@@ -105,6 +115,8 @@ def test_the_command_runs(
             arguments += ["data=coco", f"data.root={place['scenes']}"]
         if "backbone.weights=torchvision:IMAGENET1K_V2" in arguments:
             arguments.append("backbone.width_rule=absolute")
+    if name == "train" and "trainer=ddp" in arguments:
+        request.addfinalizer(leave_process_group)
     code = run(import_module(f"mbvision.commands.{name}").main, arguments)
     printed = capsys.readouterr()
     if "archives=" in command:  # the archives themselves are not here: they are asked for by name

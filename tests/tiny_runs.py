@@ -79,7 +79,7 @@ def build(settings: dict[str, Any]) -> tuple[VisionModule, VisionData]:
     val_reader = build_reader(settings, settings["data"]["val_split"])
     names = {name: len(classes) for name, classes in train_reader.class_names.items()}
     network = build_network(settings, names)
-    fitting.load_start(network, settings)
+    fitting.load_start(network, settings, train_reader.class_names)
     data = fitting.build_data(settings, train_reader, val_reader, input_size(settings))
     return fitting.build_module(settings, network, val_reader), data
 

@@ -147,4 +147,5 @@ def export_safetensors(checkpoint: Path, path: Path) -> None:
     content = read(checkpoint)
     about = rebuild(content, checkpoint)[2]
     weights = {key: value.contiguous() for key, value in network_weights(content).items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
     save_file(weights, path, metadata={"mbvision": json.dumps(about)})

@@ -5,8 +5,10 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.hub import load_state_dict_from_url
 from torchvision.models import get_model_weights, list_models
@@ -130,7 +132,9 @@ def _read_weights(
     """Weights under our names, from whichever kind of source, and the class names by head where they are known."""
     if source.startswith("torchvision:"):
         return from_torchvision(_download(source.partition(":")[2], architecture), network), {}
-    content = read(Path(source))
+    path = Path(source)
+    tensors_only = path.suffix == ".safetensors" and path.is_file()
+    content: dict[str, Any] = dict(load_file(path)) if tensors_only else read(path)
     if "mbvision" in content:
         return network_weights(content), content["mbvision"].get("class_names", {})
     state = content.get("state_dict", content.get("model", content))

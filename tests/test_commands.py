@@ -9,8 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
-from mbvision.commands import doctor, evaluate, predict, prepare_data, run, train
+from mbvision.commands import doctor, evaluate, export, predict, prepare_data, run, train
 from mbvision.data.scenes import make_scenes
 
 ROOT = Path(__file__).parent.parent
@@ -155,8 +156,6 @@ def test_fine_tuning_to_other_classes_is_one_command(
     assert run(train.main, [*start, f"run_dir={tmp_path}/a"]) == 2  # other classes, not asked to start anew
     assert run(train.main, [*start, f"run_dir={tmp_path}/b", "reset_head=true"]) == 0
     assert "starts anew" in caplog.text
-    import torch
-
     one, other = (torch.load(p / "last.ckpt", weights_only=True)["state_dict"] for p in (trained, tmp_path / "b"))
     trunk = torch.load(trained / "best.ckpt", weights_only=True)["state_dict"]
     same = [torch.equal(trunk[key], other[key]) for key in other if key.startswith("network.backbone.") and key in one]
@@ -173,6 +172,17 @@ def test_predict_never_writes_over_a_source(trained: Path, tmp_path: Path, capsy
     assert "would overwrite" in capsys.readouterr().err and (tmp_path / "a" / "x.jpg").read_bytes() == before
     assert run(predict.main, [checkpoint, f"source={tmp_path}/*/x.jpg", f"output={tmp_path}/out"]) == 0
     assert len(list((tmp_path / "out").glob("*.json"))) == 2
+
+
+def test_safetensors_start_another_run(trained: Path, data: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "weights.safetensors"
+    assert run(export.main, [f"checkpoint={trained}/best.ckpt", f"output={file}"]) == 0
+    start = ["trainer=debug", *TINY, *data, "freeze=backbone", f"run_dir={tmp_path}/run"]
+    assert run(train.main, [*start, f"pretrained={file}"]) == 0
+    one, other = (
+        torch.load(p, weights_only=True)["state_dict"] for p in (trained / "best.ckpt", tmp_path / "run/last.ckpt")
+    )
+    assert all(torch.equal(one[key], other[key]) for key in one if key.startswith("network.backbone."))
 
 
 def test_each_run_of_a_sweep_has_its_own_folder(data: list[str], tmp_path: Path) -> None:
@@ -193,7 +203,7 @@ def test_slots_by_category_id_go_through_training_prediction_and_scoring(data: l
     assert run(evaluate.main, [*checkpoint, *data]) == 0
 
 
-@pytest.mark.parametrize("command", [train, evaluate, predict, prepare_data, doctor])
+@pytest.mark.parametrize("command", [train, evaluate, predict, export, prepare_data, doctor])
 def test_help_explains_the_keys(command: object, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(command.main, ["--help"]) == 0  # type: ignore[attr-defined]
     assert "python tools/" in capsys.readouterr().out

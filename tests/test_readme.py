@@ -130,7 +130,7 @@ def test_the_python_lines_work(place: dict[str, str], monkeypatch: pytest.Monkey
     lines = text.partition("```python\n")[2].partition("```")[0]
     cv2.imwrite(str(tmp_path / "picture.jpg"), np.zeros((40, 40, 3), np.uint8))
     monkeypatch.chdir(tmp_path)
-    exec(lines.replace("runs/demo/best.ckpt", place["best.ckpt"]), {"mbvision": mbvision, "torch": torch})
+    exec(lines.replace("best.ckpt", place["best.ckpt"]), {"mbvision": mbvision, "torch": torch})
 
 
 def test_every_make_target_and_file_that_is_named_exists() -> None:

@@ -12,6 +12,7 @@ COMMANDS = {
     "train": "train a network, and score it",
     "evaluate": "score a checkpoint on a data set, or the results of another program",
     "predict": "draw and write what a checkpoint finds in pictures",
+    "export": "write a checkpoint's weights as safetensors",
     "prepare_data": "unpack official archives, convert YOLO data sets",
     "doctor": "say what is installed, and what on this machine will hurt",
 }

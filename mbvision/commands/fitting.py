@@ -176,7 +176,8 @@ def finish(
     evaluator = module.evaluators.get("detection")
     if isinstance(evaluator, BoxEvaluator):
         evaluator.backend = "pycocotools"
-    trainer = build_trainer(config, folder, logger=False, enable_checkpointing=False)
+    pictures = Pictures(folder=best.with_name("samples"), dataset=data.val_set)
+    trainer = build_trainer(config, folder, callbacks=[pictures], logger=False, enable_checkpointing=False)
     metrics = score(trainer, module, data, best)
     saved = fitted.checkpoint_callback
     if metrics and isinstance(saved, RunCheckpoints) and saved.scored_step < fitted.global_step:

@@ -7,7 +7,12 @@ import pytest
 import torch
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Sums depend on the number of threads; Lightning's DDP sets it for the whole process."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -88,7 +88,7 @@ def leave_process_group() -> None:
     """What Lightning leaves behind in a process that trained with DDP."""
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
-    for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE"):
+    for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE", "OMP_NUM_THREADS"):
         os.environ.pop(name, None)
 
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm  # type: ignore[import-untyped]
+from tqdm import tqdm
 
 from mbvision.commands.compose import compose_config, wants_help
 from mbvision.data.images import SUFFIXES

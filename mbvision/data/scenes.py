@@ -22,7 +22,7 @@ from xml.sax.saxutils import escape
 import cv2
 import numpy as np
 from jaxtyping import UInt8
-from tqdm import tqdm  # type: ignore[import-untyped]
+from tqdm import tqdm
 
 from mbvision.data.boxes import BoxReader
 from mbvision.data.coco import coco

@@ -7,7 +7,7 @@ Conventions, stated once:
 - A box is ``x1 y1 x2 y2`` in pixels of the image it is with, 0-based edges: ``x2`` and ``y2`` are exclusive, so the
   width is ``x2 - x1``.
 - A label is contiguous from 0 and names a foreground class. Background exists only inside the SSD head and its loss.
-- A mask is ``int64 [H, W]``; 255 means ignore.
+- A mask is ``uint8 [H, W]``, labels with background among them; 255 means ignore.
 - Sizes are ``(height, width)``; points, scales and offsets are ``(x, y)``.
 """
 
@@ -49,7 +49,7 @@ class Target:
     label: int | None = None
     boxes: Float[Tensor, "N 4"] | None = None
     box_labels: Int[Tensor, " N"] | None = None
-    mask: Int[Tensor, "H W"] | None = None
+    mask: UInt8[Tensor, "H W"] | None = None
 
     def to(self, device: torch.device) -> "Target":
         """The same target with its tensors on ``device``."""
@@ -102,6 +102,45 @@ class Detections:
     boxes: Float[Tensor, "N 4"]
     scores: Float[Tensor, " N"]
     labels: Int[Tensor, " N"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segmentation:
+    """What a segmenter says of one image: logits as coarse as its head, for the whole input ``(height, width)``.
+
+    `mbvision.masks.upsampled_labels` makes labels of them at any size.
+    """
+
+    logits: Float[Tensor, "C h w"]
+    input_size: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskScheme:
+    """The classes of a data set's masks, and how its files store them.
+
+    ``stored[label]`` is the pixel value of class ``label`` in a file (0..255); a value in ``ignored`` becomes 255; any
+    other is an error. ``palette`` has an RGB colour for each class. ``categories`` groups classes by name, where the
+    data set does (Cityscapes).
+    """
+
+    class_names: tuple[str, ...]
+    stored: tuple[int, ...]
+    ignored: tuple[int, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    categories: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskAnnotations:
+    """The masks of a data set without their pixels: its classes, and its images in order."""
+
+    scheme: MaskScheme
+    image_ids: tuple[int | str, ...]
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self.image_ids)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mbvision.structures import Sample
 
@@ -19,3 +20,8 @@ class Reader(ABC):
     @abstractmethod
     def read(self, index: int) -> Sample:
         """Sample ``index``, from disk; raises ``DataError`` (often ``ImageError``) when it cannot be used."""
+
+    @property
+    @abstractmethod
+    def truth(self) -> Mapping[str, Any]:
+        """What each task's predictions are scored against, by task: `BoxAnnotations`, `MaskAnnotations`."""

@@ -123,6 +123,11 @@ class BoxReader(Reader):
     def __len__(self) -> int:
         return len(self.annotations)
 
+    @property
+    def truth(self) -> Mapping[str, BoxAnnotations]:
+        """The boxes of all pictures."""
+        return {"detection": self.annotations}
+
     def relabelled(self, annotations: BoxAnnotations) -> "BoxReader":
         """The same pictures with other labels: ``annotations`` differ in classes and labels alone."""
         return BoxReader(annotations=annotations, images=self._folders, max_pixels=self._max_pixels)

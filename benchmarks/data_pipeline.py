@@ -29,7 +29,7 @@ from benchmarks.pictures import drawn_sample
 from benchmarks.timing import Case, Table, check, measure, one_thread, parser, report
 from mbvision.data.collate import collate
 from mbvision.data.images import image_size, read_image
-from mbvision.data.transforms import ssd_train
+from mbvision.data.transforms.ssd import ssd_train
 from mbvision.structures import Geometry, Sample, Target
 
 SIZE = (320, 320)

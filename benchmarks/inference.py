@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.pictures import drawn_sample
 from benchmarks.ssdlite_pair import NUM_CLASSES, SIZE, Pair, background_bias, detection_task, ssdlite_pair
 from benchmarks.timing import Case, Table, check, measure, one_thread, parser, report
-from mbvision.data.transforms import resize
+from mbvision.data.transforms.window import resize
 from mbvision.heads.ssdlite import SSDLite
 from mbvision.inference.predictor import Predictor, to_array
 

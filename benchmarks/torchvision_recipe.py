@@ -1,10 +1,11 @@
-"""Train torchvision's SSDLite on MobileNetV3 with our recipe, data and evaluation, to compare what both learn.
+"""Train torchvision's SSDLite or LR-ASPP on MobileNetV3 with our recipe, data and evaluation: what do both learn?
 
     python benchmarks/torchvision_recipe.py KEY=VALUE ... run_dir=FOLDER
 
 takes the keys of ``train``; backbone (mobilenet_v3_large or mobilenet_v3_small), width, input size, data, steps,
-optimizer, schedule, augmentation, average and seed are those of the run it stands beside. Network, anchors, matching,
-losses and post-processing are torchvision's own code; extra layers and tail follow its ssdlite320_mobilenet_v3_large.
+optimizer, schedule, augmentation, average and seed are those of the run it stands beside. The detector's network,
+anchors, matching, losses and post-processing are torchvision's own code; extra layers and tail follow its
+ssdlite320_mobilenet_v3_large. Of the segmenter (task=lraspp) the network is.
 """
 
 import sys
@@ -23,13 +24,15 @@ from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.ssd import SSD
 from torchvision.models.detection.ssdlite import SSDLiteHead, _mobilenet_extractor
+from torchvision.models.segmentation.lraspp import _lraspp_mobilenetv3
 
 from mbvision import checkpoint
-from mbvision.build import build_reader, deferred, input_size
+from mbvision.build import build_tasks, deferred, input_size
 from mbvision.commands import fitting, run
 from mbvision.commands.run_folder import run_folder, write_config
 from mbvision.commands.train import configure
 from mbvision.engine.module import VisionModule
+from mbvision.heads.segmentation import SegmentationOutput
 from mbvision.metrics.box_evaluator import BoxEvaluator
 from mbvision.structures import Detections, Target
 from mbvision.tasks.base import Task
@@ -109,22 +112,51 @@ class TorchvisionDetection(Task[Any, Detections]):
         return BoxEvaluator(annotations=annotations)
 
 
+def build_segmenter(config: dict[str, Any], num_classes: int) -> nn.Module:
+    """torchvision's LR-ASPP on its own backbone, at the width asked for; the last stage is dilated, as it has it."""
+    name = config["backbone"]["_target_"].rpartition(".")[2]
+    trunk = getattr(torchvision.models, name)(weights=None, dilated=True, width_mult=config["backbone"]["width"])
+    return _lraspp_mobilenetv3(trunk, num_classes)
+
+
+class TorchvisionLRASPP(nn.Module):
+    """torchvision's LR-ASPP behind our network's interface; its logits come as coarse as its low tap."""
+
+    def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.model = model
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+
+    def forward(self, images: Tensor) -> dict[str, Any]:
+        """The head on the backbone's features; the loss and the metric do the upsampling, as for our own."""
+        features = self.model.backbone((images - self.mean) / self.std)
+        return {"segmentation": SegmentationOutput(self.model.classifier(features), None)}
+
+
 def main(arguments: Sequence[str]) -> int:
     """Train and score as ``train`` does."""
     config, command = configure(arguments)
     folder = run_folder(config)
     L.seed_everything(config["seed"], verbose=False)
-    train_reader = build_reader(config, config["data"]["train_split"])
-    val_reader = build_reader(config, config["data"]["val_split"])
-    model = build_model(config, len(train_reader.class_names["detection"]))
+    train_reader, val_reader = fitting.build_readers(config)
+    names = {name: train_reader.class_names[name] for name in config["heads"]}
+    if "detection" in config["heads"]:
+        model = build_model(config, len(names["detection"]))
+        network: nn.Module = TorchvisionNetwork(model)
+        tasks: dict[str, Task[Any, Any]] = {"detection": TorchvisionDetection(model)}
+    else:
+        segmenter = build_segmenter(config, len(names["segmentation"]))
+        network = TorchvisionLRASPP(segmenter, config["normalize"]["mean"], config["normalize"]["std"])
+        tasks = build_tasks(config)
     data = fitting.build_data(config, train_reader, val_reader, input_size(config))
     module = VisionModule(
-        network=TorchvisionNetwork(model),
-        tasks={"detection": TorchvisionDetection(model)},
+        network=network,
+        tasks=tasks,
         optimizer=deferred(config["optimizer"], "optimizer"),
         schedule=deferred(config["schedule"], "schedule"),
-        annotations={"detection": val_reader.annotations},
-        network_config=checkpoint.description(config, {"detection": list(train_reader.class_names["detection"])}),
+        annotations=val_reader.truth,
+        network_config=checkpoint.description(config, names),
     )
     write_config(folder, config, command)
     trainer = fitting.fit(config, module, data, folder, None)

@@ -4,11 +4,13 @@ A node names a class or function by ``_target_`` and gives its arguments. Only t
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
-from mbvision.data.slots import by_category_id
+from mbvision.data.base import Reader
+from mbvision.data.joint import JointReader, MixedReader
+from mbvision.data.slots import by_category_id, check_same_classes, with_class_order
 from mbvision.errors import ConfigError
 from mbvision.network import Network
 from mbvision.tasks.base import Task
@@ -23,16 +25,27 @@ ALLOWED = frozenset(
     + [
         "mbvision.heads.anchors.SSDAnchors",
         "mbvision.heads.classifier.Classifier",
+        "mbvision.heads.deeplabv3.DeepLabV3",
+        "mbvision.heads.lraspp.LRASPP",
         "mbvision.heads.ssdlite.SSDLite",
         "mbvision.losses.multibox.MultiBoxLoss",
+        "mbvision.losses.segmentation.SegmentationLoss",
         "mbvision.tasks.detection.Detection",
+        "mbvision.tasks.segmentation.SemanticSegmentation",
+        "mbvision.data.cityscapes.cityscapes",
         "mbvision.data.coco.coco",
+        "mbvision.data.coco_masks.coco_masks",
+        "mbvision.data.masks_folder.masks_folder",
         "mbvision.data.scenes.scenes",
+        "mbvision.data.scenes.scenes_masks",
         "mbvision.data.voc.voc",
-        "mbvision.data.transforms.ResizeTransform",
-        "mbvision.data.transforms.ssd_train",
+        "mbvision.data.voc_masks.voc_masks",
+        "mbvision.data.transforms.evaluation.ResizeTransform",
+        "mbvision.data.transforms.segmentation.segmentation_train",
+        "mbvision.data.transforms.ssd.ssd_train",
         "mbvision.engine.optim.cosine",
         "mbvision.engine.optim.exponential",
+        "mbvision.engine.optim.poly",
         "mbvision.engine.optim.step",
         "torch.optim.AdamW",
         "torch.optim.RMSprop",
@@ -100,7 +113,7 @@ def build_network(config: Config, num_classes: Mapping[str, int]) -> Network:
     if not heads:
         raise ConfigError("task: no head is configured; try task=ssdlite")
     taps = sorted({tap for head in heads.values() for tap in head["taps"]})
-    node = {key: value for key, value in config["backbone"].items() if key != "weights"}
+    node = {key: value for key, value in config["backbone"].items() if key not in ("weights", "dense_tap")}
     backbone = make(node, "backbone", taps=taps)
     return Network(
         backbone=backbone,
@@ -120,20 +133,66 @@ def build_tasks(config: Config) -> dict[str, Task[Any, Any]]:
 
 def input_size(config: Config) -> tuple[int, int]:
     """(height, width) from ``input_size``, which is one number or two."""
-    value = config["input_size"]
+    return _size(config["input_size"], "input_size")
+
+
+def eval_size(config: Config) -> tuple[int, int]:
+    """(height, width) of validation and prediction: ``eval_size``, else ``input_size``."""
+    return input_size(config) if config.get("eval_size") is None else _size(config["eval_size"], "eval_size")
+
+
+def _size(value: Any, key: str) -> tuple[int, int]:
     size = [value, value] if isinstance(value, int) and not isinstance(value, bool) else value
     if not isinstance(size, list | tuple) or len(size) != 2 or not all(isinstance(s, int) and s >= 32 for s in size):
-        raise ConfigError(f"input_size={value}: give one whole number or [height,width], each at least 32")
+        raise ConfigError(f"{key}={value}: give one whole number or [height,width], each at least 32")
     return (size[0], size[1])
 
 
-def build_reader(config: Config, split: str) -> Any:
-    """The reader of one split of ``config["data"]``, with class slots as the task wants them."""
-    data, slots = config["data"], config.get("class_slots", "contiguous")
-    if not isinstance(split, str) or not split:
-        raise ConfigError(f"data: {split!r} names no split; set data.train_split= and data.val_split=")
-    if slots not in ("contiguous", "category_ids"):
-        raise ConfigError(f"class_slots={slots}: choose contiguous or category_ids")
+def build_reader(
+    data: Config,
+    split: str,
+    *,
+    tasks: Collection[str],
+    class_slots: str = "contiguous",
+    class_names: Mapping[str, Sequence[str]] | None = None,
+) -> Reader:
+    """The reader of one split of a configuration's ``data``, with the labels that ``tasks`` need.
+
+    ``split`` is the key that names it: train_split or val_split. With ``class_names`` (a network's, by task) the labels
+    are in their order. Raises `ConfigError` where the data set has no labels for a task.
+    """
+    if class_slots not in ("contiguous", "category_ids"):
+        raise ConfigError(f"class_slots={class_slots}: choose contiguous or category_ids")
+    sets = data["sets"] or [data]
+    readers = [_read_set(one, split, tasks, class_slots, class_names or {}) for one in sets]
+    reader = readers[0] if len(readers) == 1 else MixedReader(readers)
+    if missing := [task for task in tasks if task not in reader.class_names]:
+        raise ConfigError(f"task: the data have no labels for {missing[0]}, only for {', '.join(reader.class_names)}")
+    return reader
+
+
+def _read_set(
+    data: Config, split: str, tasks: Collection[str], class_slots: str, class_names: Mapping[str, Sequence[str]]
+) -> Reader:
+    name = data[split]
+    if not isinstance(name, str) or not name:
+        raise ConfigError(f"data.{split}={name!r} names no split; set data.train_split= and data.val_split=")
     places = {"root": data["root"], "images": data["images"], "max_pixels": data["max_pixels"]}
-    reader = make(data["reader"], "data", split=split, **places)
-    return reader.relabelled(by_category_id(reader.annotations)) if slots == "category_ids" else reader
+    nodes = {task: node for task, node in data["readers"].items() if task in tasks}
+    if not nodes:
+        raise ConfigError(
+            f"data: {data['root']} has labels for {', '.join(data['readers'])}, not for {', '.join(tasks)}"
+        )
+    readers = {task: make(node, "data", split=name, **places) for task, node in nodes.items()}
+    if boxes := readers.get("detection"):
+        if class_slots == "category_ids":
+            boxes = boxes.relabelled(by_category_id(boxes.annotations))
+        if names := class_names.get("detection"):
+            boxes = with_class_order(boxes, names)
+        readers["detection"] = boxes
+    if (masks := readers.get("segmentation")) and (names := class_names.get("segmentation")):
+        check_same_classes(masks.class_names["segmentation"], names)
+    if len(readers) == 2:
+        return JointReader(readers["detection"], readers["segmentation"])
+    reader: Reader = next(iter(readers.values()))
+    return reader

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -26,16 +26,21 @@ from mbvision.errors import CheckpointError
 from mbvision.network import Network
 from mbvision.tasks.base import Task
 
-REBUILD_KEYS = ("backbone", "heads", "tasks", "normalize", "input_size")
+REBUILD_KEYS = ("backbone", "heads", "tasks", "normalize", "input_size", "eval_size", "fit")
 """The parts of the configuration that the network and its tasks are made from."""
 
 
-def description(config: Mapping[str, Any], class_names: Mapping[str, list[str]]) -> dict[str, Any]:
-    """What a checkpoint holds beside the weights: plain data only."""
+def description(
+    config: Mapping[str, Any],
+    class_names: Mapping[str, Sequence[str]],
+    palettes: Mapping[str, Sequence[Sequence[int]]] | None = None,
+) -> dict[str, Any]:
+    """What a checkpoint holds beside the weights: plain data only. ``palettes`` are RGB colours of classes, by head."""
     return {
         "version": __version__,
         "config": {key: config[key] for key in REBUILD_KEYS},
         "class_names": {name: list(names) for name, names in class_names.items()},
+        "palettes": {name: [list(colour) for colour in colours] for name, colours in (palettes or {}).items()},
     }
 
 

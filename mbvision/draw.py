@@ -49,6 +49,11 @@ def _draw_tab(image: UInt8[np.ndarray, "H W 3"], text: str, corner: tuple[int, i
     cv2.putText(image, text, (x + 1, y - base), cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), 1, cv2.LINE_AA)
 
 
+def write_text(image: UInt8[np.ndarray, "H W 3"], text: str) -> None:
+    """Text on a white tab in the picture's top left corner; the picture is changed."""
+    _draw_tab(image, text, (0, 0), (255, 255, 255))
+
+
 def side_by_side(
     left: UInt8[np.ndarray, "H W 3"], right: UInt8[np.ndarray, "H W 3"], titles: tuple[str, str]
 ) -> UInt8[np.ndarray, "H2 W2 3"]:
@@ -74,10 +79,10 @@ def grid(images: Sequence[UInt8[np.ndarray, "H W 3"]], columns: int) -> UInt8[np
     return canvas
 
 
-def save_image(path: Path, image: UInt8[np.ndarray, "H W 3"]) -> None:
-    """Write an RGB picture in the format of its suffix; the file is there whole or not at all."""
+def save_image(path: Path, image: UInt8[np.ndarray, "H W 3"] | UInt8[np.ndarray, "H W"]) -> None:
+    """Write an RGB or gray picture in the format of its suffix; the file is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    done, data = cv2.imencode(path.suffix, image[..., ::-1])
+    done, data = cv2.imencode(path.suffix, image[..., ::-1] if image.ndim == 3 else image)
     if not done:
         raise OSError(f"{path}: the picture cannot be encoded as {path.suffix}")
     temporary = path.with_name(f".{path.name}.partial")

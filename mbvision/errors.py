@@ -17,6 +17,10 @@ class ImageError(DataError):
     """One picture cannot be read."""
 
 
+class VideoError(DataError):
+    """One video cannot be read, or cannot be written."""
+
+
 class AnnotationError(DataError):
     """An annotation file, or one record of it, cannot be used."""
 

@@ -13,6 +13,7 @@ Conventions, stated once:
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,6 +52,12 @@ class Target:
     box_labels: Int[Tensor, " N"] | None = None
     mask: UInt8[Tensor, "H W"] | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Small tensors travel between processes as arrays: each tensor would open a file of shared memory."""
+        boxes = None if self.boxes is None else self.boxes.numpy()
+        box_labels = None if self.box_labels is None else self.box_labels.numpy()
+        return _unpack_target, (self.image_id, self.geometry, self.label, boxes, box_labels, self.mask)
+
     def to(self, device: torch.device) -> "Target":
         """The same target with its tensors on ``device``."""
         return replace(
@@ -59,6 +66,24 @@ class Target:
             box_labels=None if self.box_labels is None else self.box_labels.to(device, non_blocking=True),
             mask=None if self.mask is None else self.mask.to(device, non_blocking=True),
         )
+
+
+def _unpack_target(
+    image_id: int | str,
+    geometry: Geometry,
+    label: int | None,
+    boxes: np.ndarray | None,
+    box_labels: np.ndarray | None,
+    mask: Tensor | None,
+) -> Target:
+    return Target(
+        image_id=image_id,
+        geometry=geometry,
+        label=label,
+        boxes=None if boxes is None else torch.from_numpy(boxes),
+        box_labels=None if box_labels is None else torch.from_numpy(box_labels),
+        mask=mask,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

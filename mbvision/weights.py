@@ -16,6 +16,8 @@ from torchvision.models import get_model_weights, list_models
 from mbvision.backbones.pretrained import load_strict, load_trunk, rename_torchvision
 from mbvision.checkpoint import network_weights, read
 from mbvision.errors import CheckpointError
+from mbvision.heads.deeplabv3 import DeepLabV3
+from mbvision.heads.pretrained import rename_deeplabv3, rename_lraspp
 from mbvision.network import Network
 
 logger = logging.getLogger(__name__)
@@ -25,7 +27,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SSDLITE_MEAN_STD = (0.5, 0.5, 0.5)
 """torchvision's ssdlite320_mobilenet_v3_large: both mean and standard deviation."""
 
-CLASS_LAYERS = re.compile(r"heads\.\w+\.(class_predictors\.|output\.)")
+CLASS_LAYERS = re.compile(r"heads\.\w+\.(auxiliary\.)?(class_predictors|(high_|low_)?output)\.")
 """What of a head depends on the classes."""
 
 _SSDLITE_NAMES = (
@@ -50,12 +52,16 @@ def rename_ssdlite_head(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def from_torchvision(state: Mapping[str, Tensor], network: Network) -> dict[str, Tensor]:
-    """The weights of a torchvision classifier or SSDLite under our names, with their normalisation."""
+    """The weights of a torchvision classifier, SSDLite or segmenter under our names, with their normalisation."""
     detector = any(key.startswith("head.classification_head") for key in state)
     mean, std = (SSDLITE_MEAN_STD, SSDLITE_MEAN_STD) if detector else (IMAGENET_MEAN, IMAGENET_STD)
     weights = rename_torchvision(state, network.backbone)
     if detector:
         weights |= rename_ssdlite_head(state)
+    elif "classifier.cbr.0.weight" in state:
+        weights |= rename_lraspp(state)
+    elif "classifier.0.convs.0.0.weight" in state:
+        weights |= rename_deeplabv3(state)
     weights["mean"] = torch.tensor(mean).view(1, 3, 1, 1)
     weights["std"] = torch.tensor(std).view(1, 3, 1, 1)
     return weights
@@ -131,7 +137,7 @@ def _read_weights(
 ) -> tuple[dict[str, Tensor], Mapping[str, Sequence[str]]]:
     """Weights under our names, from whichever kind of source, and the class names by head where they are known."""
     if source.startswith("torchvision:"):
-        return from_torchvision(_download(source.partition(":")[2], architecture), network), {}
+        return from_torchvision(_download(source.partition(":")[2], architecture, network), network), {}
     path = Path(source)
     tensors_only = path.suffix == ".safetensors" and path.is_file()
     content: dict[str, Any] = dict(load_file(path)) if tensors_only else read(path)
@@ -149,9 +155,14 @@ def _read_weights(
         raise CheckpointError(f"{source}: {error}") from error
 
 
-def _download(name: str, architecture: str) -> Mapping[str, Tensor]:
+def _download(name: str, architecture: str, network: Network) -> Mapping[str, Tensor]:
     """Weights from torchvision's own download cache; says what it fetches. COCO names are those of its SSDLite."""
-    model = "ssdlite320_mobilenet_v3_large" if name.startswith("COCO") else architecture
+    model = architecture
+    if name == "COCO_WITH_VOC_LABELS_V1":
+        deeplab = any(isinstance(head, DeepLabV3) for head in network.heads.values())
+        model = f"{'deeplabv3' if deeplab else 'lraspp'}_mobilenet_v3_large"
+    elif name.startswith("COCO"):
+        model = "ssdlite320_mobilenet_v3_large"
     if model not in list_models():
         raise CheckpointError(f"torchvision:{name}: torchvision has no {model}; use pretrained=PATH")
     choices = get_model_weights(model).__members__

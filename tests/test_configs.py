@@ -23,11 +23,26 @@ def choices(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
+CLASSES = {"detection": ["a", "b", "c"], "segmentation": ["a", "b", "c"]}
+COUNTS = {name: len(names) for name, names in CLASSES.items()}
+
+
+def tensors(output: object) -> list[torch.Tensor]:
+    """The tensors of a head's output."""
+    return [part for part in output if part is not None] if isinstance(output, tuple) else [output]
+
+
 def targets(count: int) -> list[Target]:
     boxes = [torch.tensor([[8.0, 8.0, 40.0, 44.0]]), torch.zeros(0, 4)]
     labels = [torch.tensor([1]), torch.zeros(0, dtype=torch.int64)]
     return [
-        Target(image_id=i, geometry=Geometry(original=(64, 96)), boxes=boxes[i % 2], box_labels=labels[i % 2])
+        Target(
+            image_id=i,
+            geometry=Geometry(original=(64, 96)),
+            boxes=boxes[i % 2],
+            box_labels=labels[i % 2],
+            mask=torch.full((64, 96), (0, 255)[i % 2], dtype=torch.uint8),
+        )
         for i in range(count)
     ]
 
@@ -39,9 +54,10 @@ def test_every_backbone_with_every_task(backbone: str, task: str, size: list[int
     config, _ = configure(
         [f"backbone={backbone}", f"task={task}", "backbone.width=0.35", f"input_size={size}".replace(" ", "")]
     )
-    network, tasks = build_network(config, {"detection": 3}), build_tasks(config)
+    (head,) = config["heads"]
+    network, tasks = build_network(config, COUNTS), build_tasks(config)
     images = torch.rand(2, 3, *size)
-    losses = tasks["detection"].loss(network(images)["detection"], targets(2), (64, 96))
+    losses = tasks[head].loss(network(images)[head], targets(2), (64, 96))
     total = torch.stack(list(losses.values())).sum()
     total.backward()
     assert torch.isfinite(total)
@@ -50,22 +66,22 @@ def test_every_backbone_with_every_task(backbone: str, task: str, size: list[int
     network.eval()
     with torch.no_grad():
         outputs = network(images)
-        assert len(tasks["detection"].predict(outputs["detection"], (64, 96))) == 2
+        assert len(tasks[head].predict(outputs[head], (64, 96))) == 2
     path = tmp_path / "a.ckpt"
     state = {f"network.{key}": value for key, value in network.state_dict().items()}
-    about = checkpoint.description(config, {"detection": ["a", "b", "c"]})
+    about = checkpoint.description(config, CLASSES)
     checkpoint.write(path, {"state_dict": state, "mbvision": about})
     rebuilt, _ = checkpoint.load(path)
     with torch.no_grad():
         again = rebuilt.eval()(images)
-    for one, other in zip(outputs["detection"], again["detection"], strict=True):
+    for one, other in zip(tensors(outputs[head]), tensors(again[head]), strict=True):
         assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_every_detector_exports(backbone: str) -> None:
     config, _ = configure([f"backbone={backbone}", "backbone.width=0.35", "input_size=64"])
-    network = build_network(config, {"detection": 3}).eval()
+    network = build_network(config, COUNTS).eval()
     images = torch.rand(1, 3, 64, 64)
     program = torch.export.export(network, (images,), strict=False)
     with torch.no_grad():
@@ -77,7 +93,7 @@ def test_every_detector_exports(backbone: str) -> None:
 @pytest.mark.parametrize("name", choices("experiment"))
 def test_every_experiment_composes_and_says_where_it_comes_from(name: str) -> None:
     config, _ = configure([f"experiment={name}"])
-    build_network(config, {"detection": 2})
+    build_network(config, COUNTS)
     head = (CONF / "experiment" / f"{name}.yaml").read_text().splitlines()[:8]
     assert head[0] == "# @package _global_"
     assert any(f"experiment={name}" in line for line in head if line.startswith("#")), "the command is missing"

@@ -12,17 +12,20 @@ ALLOWED = {
     "errors": set(),
     "structures": set(),
     "boxes": FLOOR,
+    "masks": FLOOR,
     "draw": FLOOR,
+    "draw_masks": FLOOR | {"draw"},
     "backbones": FLOOR,
     "heads": FLOOR | {"boxes", "backbones"},
     "losses": FLOOR | {"boxes"},
-    "metrics": FLOOR | {"boxes", "draw"},
+    "metrics": FLOOR | {"boxes", "masks", "draw"},
     "data": FLOOR | {"boxes"},
     "network": FLOOR | {"backbones", "heads"},
     "tasks": FLOOR | {"boxes", "heads", "losses", "metrics"},
 }
 UPPER = set(ALLOWED) | {"network", "tasks", "build", "checkpoint"}
 ALLOWED |= {
+    "analysis": UPPER,
     "build": set(ALLOWED),
     "checkpoint": set(ALLOWED) | {"build", "__init__"},
     "weights": set(ALLOWED) | {"build", "checkpoint"},
@@ -35,7 +38,7 @@ ONLY_IN = {
     "hydra": {"commands"},
     "omegaconf": {"commands"},
     "albumentations": {"data"},
-    "matplotlib": {"draw"},
+    "matplotlib": {"draw", "draw_masks"},
 }
 FORBIDDEN_CALLS = {
     "torch.load": "checkpoint.py",

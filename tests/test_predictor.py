@@ -11,7 +11,7 @@ import mbvision
 from mbvision import checkpoint
 from mbvision.build import build_network
 from mbvision.commands.train import configure
-from mbvision.data.transforms import resize
+from mbvision.data.transforms.window import resize
 from mbvision.errors import CheckpointError, ConfigError, ImageError
 from mbvision.inference.fold import folded
 from mbvision.inference.predictor import Predictor, choose_device

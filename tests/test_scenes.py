@@ -6,12 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
+from mbvision.data.cityscapes import cityscapes
 from mbvision.data.coco import coco, load_coco
-from mbvision.data.scenes import _segmentation, make_scenes, scenes
-from mbvision.data.scenes_drawing import CLASSES, Scene, draw_scene
+from mbvision.data.coco_masks import coco_masks
+from mbvision.data.joint import JointReader
+from mbvision.data.scenes import make_scenes, scenes, scenes_masks
+from mbvision.data.scenes_drawing import CLASSES, Scene, class_names, draw_scene
+from mbvision.data.scenes_layouts import segmentation
 from mbvision.data.voc import load_voc
 from mbvision.errors import DataError
 
@@ -93,14 +98,14 @@ def test_pycocotools_reads_the_set_and_its_masks(root: Path) -> None:
 def test_polygons_enclose_exactly_the_visible_pixels(drawn: list[Scene]) -> None:
     for scene, index in objects(drawn[:60]):
         mask = scene.instances == index + 1
-        encoded = rle.merge(rle.frPyObjects(_segmentation(scene, index), *mask.shape))
+        encoded = rle.merge(rle.frPyObjects(segmentation(scene, index), *mask.shape))
         assert np.array_equal(rle.decode(encoded), mask)
 
 
 def test_run_lengths_decode_to_the_crowd(drawn: list[Scene]) -> None:
     scene, index = next((s, i) for s in drawn for i, thing in enumerate(s.objects) if thing.crowd)
     mask = scene.instances == index + 1
-    runs = rle.frPyObjects(_segmentation(scene, index), *mask.shape)
+    runs = rle.frPyObjects(segmentation(scene, index), *mask.shape)
     assert np.array_equal(rle.decode(runs), mask)
 
 
@@ -142,3 +147,65 @@ def test_a_damaged_stamp_is_named(tmp_path: Path) -> None:
 def test_the_statistics_are_kept(root: Path) -> None:
     statistics = json.loads((root / "statistics.json").read_text())
     assert statistics["train2017"]["pictures"] == 12 and statistics["val2017"]["pictures"] == 6
+
+
+CITYSCAPES_NAMES = ("road", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
+
+
+@pytest.fixture
+def whole_set(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("mbvision.data.scenes.make_scenes", lambda folder: make_scenes(folder, **SMALL))
+    return root
+
+
+@pytest.mark.parametrize("split", ["train2017", "val2017"])
+def test_masks_are_the_outlines_of_the_same_scenes(whole_set: Path, split: str) -> None:
+    truth = COCO(str(whole_set / "annotations" / f"instances_{split}.json"))
+    reader = scenes_masks(root=str(whole_set), split=split)
+    label_of = {scene_class.category_id: label for label, scene_class in enumerate(CLASSES, start=1)}
+    assert reader.class_names["segmentation"] == ("background", *class_names)
+    for index, image_id in enumerate(sorted(truth.getImgIds())):
+        objects = truth.loadAnns(truth.getAnnIds(image_id))
+        expected = np.zeros(reader.mask(index).shape, dtype=np.uint8)
+        for thing in objects:
+            expected[truth.annToMask(thing) > 0] = 255 if thing["iscrowd"] else label_of[thing["category_id"]]
+        np.testing.assert_array_equal(reader.mask(index), expected)
+        assert np.count_nonzero(reader.mask(index)) == sum(thing["area"] for thing in objects)
+        assert reader.path(index) == whole_set / split / f"{image_id:012d}.jpg"
+    drawn = coco_masks(root=whole_set, split=split, classes="all")
+    assert all(np.array_equal(drawn.mask(i), reader.mask(i)) for i in range(len(reader)))
+
+
+def test_the_cityscapes_tree_holds_the_same_masks(root: Path) -> None:
+    for split in ("train", "val"):
+        from_coco = coco_masks(root=root, split=f"{split}2017", classes="all")
+        reader = cityscapes(root=root, split=split)
+        places = [reader.class_names["segmentation"].index(name) for name in CITYSCAPES_NAMES]
+        table = np.full(256, 255, dtype=np.uint8)
+        table[: len(places)] = places
+        for index in range(len(from_coco)):
+            np.testing.assert_array_equal(reader.mask(index), table[from_coco.mask(index)])
+            assert reader.path(index).read_bytes() == from_coco.path(index).read_bytes()
+        assert len(reader) == len(from_coco)
+
+
+def test_voc_masks_have_the_official_palette(root: Path) -> None:
+    path = next((root / "VOCdevkit/VOC2012/SegmentationClass").iterdir())
+    with Image.open(path) as image:
+        palette = image.getpalette()
+        assert image.mode == "P" and palette is not None
+        assert palette[:12] == [0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0] and palette[-3:] == [224, 224, 192]
+
+
+def test_boxes_and_masks_of_the_scenes_are_of_the_same_pictures(whole_set: Path) -> None:
+    boxes = scenes(root=str(whole_set), split="train2017")
+    joint = JointReader(boxes=boxes, masks=scenes_masks(root=str(whole_set), split="train2017"))
+    assert len(joint) == 12
+    target = joint.read(0).target
+    assert target.boxes is not None and target.mask is not None and target.image_id == 1
+
+
+def test_scenes_of_the_version_without_masks_are_refused_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "scenes.json").write_text(json.dumps({"version": 1, **SMALL, "seed": 0}))
+    with pytest.raises(DataError, match="earlier version, which had no masks: remove that folder"):
+        make_scenes(tmp_path, **SMALL)

@@ -9,7 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import box_iou
 
-from mbvision.data.transforms import ColourDistortion, ResizeTransform, SSDCrop, TrainTransform, _good_crops, ssd_train
+from mbvision.data.transforms.colour import ColourDistortion
+from mbvision.data.transforms.evaluation import ResizeTransform
+from mbvision.data.transforms.pipeline import TrainTransform
+from mbvision.data.transforms.ssd import SSDCrop, _good_crops, ssd_train
 from mbvision.errors import ConfigError
 from mbvision.structures import Geometry, Sample, Target
 

@@ -37,7 +37,13 @@ PATH_KEYS = frozenset(
 """Keys whose value is always taken as it is written, whatever signs a file's name holds."""
 
 ANY_KIND = frozenset(
-    {"input_size", "trainer.limit_train_batches", "trainer.limit_val_batches", "trainer.overfit_batches"}
+    {
+        "backbone.reduced_tail",
+        "input_size",
+        "trainer.limit_train_batches",
+        "trainer.limit_val_batches",
+        "trainer.overfit_batches",
+    }
 )
 """Keys that take more than one kind of value; their constructors check them."""
 OPTIONAL = frozenset(
@@ -66,6 +72,7 @@ def compose_config(name: str, arguments: Sequence[str]) -> dict[str, Any]:
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(config_dir=str(conf_folder()), version_base="1.3"):
+            overrides += _transform_for_heads(name, overrides)
             config = compose(config_name=name, overrides=overrides)
             plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
             _check_types(name, overrides, plain)
@@ -73,9 +80,56 @@ def compose_config(name: str, arguments: Sequence[str]) -> dict[str, Any]:
         raise ConfigError(_explain(name, overrides, error)) from error
     assert isinstance(plain, dict)
     result = {str(key): value for key, value in plain.items()}
+    if "data" in result and (sets := result["data"].get("sets")):
+        result["data"]["sets"] = [_data_set(number, one) for number, one in enumerate(sets)]
     if missing := [key for key, value in result.items() if value == "???"]:
         raise ConfigError(f"{missing[0]}= is missing: say {missing[0]}=...; --help shows the keys")
     return result
+
+
+def _transform_for_heads(name: str, overrides: Sequence[str]) -> list[str]:
+    """The augmentation that suits the heads, unless the arguments or the experiment name one."""
+    config: Any = OmegaConf.to_container(compose(config_name=name, overrides=_group_overrides(overrides)))
+    if "heads" not in config or "_target_" in config.get("transform", {}).get("train", {}):
+        return []
+    _check_tasks(overrides)
+    return ["transform=ssd" if "detection" in config["heads"] else "transform=segmentation"]
+
+
+def _data_set(number: int, given: Any) -> dict[str, Any]:
+    """One of ``data.sets``: the keys of ``{name: coco, root: FOLDER, ...}`` in ``conf/data/coco.yaml``."""
+    key = f"data.sets[{number}]"
+    if not isinstance(given, dict) or given.get("name") not in _choices("data"):
+        raise ConfigError(
+            f"{key}={given}: give {{name: NAME, root: FOLDER}} with a name of {', '.join(_choices('data'))}"
+        )
+    base = OmegaConf.load(conf_folder() / "data" / f"{given['name']}.yaml")
+    for name in given:
+        if name != "name" and name not in base:
+            raise ConfigError(f"{key}.{name}: there is no such key{nearest(name, [str(known) for known in base])}")
+    merged = OmegaConf.create({"data": OmegaConf.merge(base, {k: v for k, v in given.items() if k != "name"})})
+    OmegaConf.resolve(merged)
+    plain: Any = OmegaConf.to_container(merged.data)
+    return dict(plain)
+
+
+def _group_overrides(overrides: Sequence[str]) -> list[str]:
+    return [override for override in overrides if (conf_folder() / override.partition("=")[0]).is_dir()]
+
+
+def _check_tasks(overrides: Sequence[str]) -> None:
+    """Two tasks for the same head would be mixed without a word."""
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key != "task" or not value.startswith("["):
+            continue
+        owner: dict[str, str] = {}
+        for task in (name.strip() for name in value.strip("[]").split(",")):
+            heads: Any = OmegaConf.load(conf_folder() / "task" / f"{task}.yaml").heads
+            for head in heads:
+                if head in owner:
+                    raise ConfigError(f"task={value}: {owner[head]} and {task} are both the head {head}; choose one")
+                owner[head] = task
 
 
 def _quoted(argument: str) -> str:
@@ -100,7 +154,7 @@ def _literal(value: str) -> str:
 def _explain(name: str, overrides: Sequence[str], error: Exception) -> str:
     """One line that says which argument is wrong and what would be right."""
     text = str(error)
-    group = re.search(r"Could not find '([^']+)'", text)
+    group = re.search(r"Could not (?:find|load) '([^']+)'", text)
     if group and "/" in group.group(1):
         folder, _, choice = group.group(1).rpartition("/")
         choices = _choices(folder)
@@ -118,8 +172,9 @@ def _choices(group: str) -> list[str]:
 
 def _check_types(name: str, overrides: Sequence[str], config: Any) -> None:
     """Refuse a value of another kind than the key's default: a number, true or false, a list of numbers."""
-    groups = [o for o in overrides if (conf_folder() / o.partition("=")[0]).is_dir()]
-    defaults = flatten(OmegaConf.to_container(compose(config_name=name, overrides=groups), resolve=False))
+    defaults = flatten(
+        OmegaConf.to_container(compose(config_name=name, overrides=_group_overrides(overrides)), resolve=False)
+    )
     given = flatten(config)
     for override in overrides:
         key = override.partition("=")[0]

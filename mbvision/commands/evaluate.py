@@ -11,19 +11,23 @@ from mbvision.metrics.report import format_table, write_metrics
 
 HELP = """\
 Score a checkpoint: python tools/evaluate.py checkpoint=best.ckpt data=coco data.root=FOLDER
-Score results of another program: python tools/evaluate.py predictions=results.json annotations=instances.json
+Score boxes of another program: python tools/evaluate.py predictions=results.json annotations=instances.json
+Score masks of another program: python tools/evaluate.py predictions=FOLDER data=cityscapes data.root=FOLDER
 
   checkpoint=PATH         a checkpoint of train
-  data=scenes             coco, voc             data.root=FOLDER   data.images=FOLDER
+  data=scenes             coco, voc, cityscapes, camvid, masks_folder; data.root=FOLDER data.images=FOLDER
   split=NAME              default data.val_split
   score_threshold=0.001   default: the checkpoint's
-  predictions=PATH        COCO results JSON, or a folder of VOC comp4 text files
+  input_size=[512,1024]   default: the checkpoint's
+  scales=[0.75,1.0,1.25]  flip=true             segmentation: averages over scales and mirror images
+  window=true             segmentation: pictures at their own size, in windows as large as the input
+  predictions=PATH        COCO results JSON, a folder of VOC comp4 text files, or a folder of mask PNGs
   annotations=PATH        instances JSON, a VOC split file (ImageSets/Main/val.txt), or a VOC folder with split=
   style=coco              voc: AP of VOC 2007 (11 points) and from 2010 on (area), difficult objects ignored
   iou=0.5                 the overlap that counts in style=voc
   backend=pycocotools     hotcoco: the same numbers, much faster
   output=FILE.json        the numbers with all their digits
-  output_dir=FOLDER       predictions.json, comp4 text files, precision_recall.png, samples/
+  output_dir=FOLDER       predictions.json, comp4 text files, masks/, precision_recall.png, confusion.png, samples/
   samples=16              pictures of predictions beside the ground truth
   loader.batch_size=16    loader.workers=2      device=auto"""
 
@@ -43,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
 
         metrics = score_checkpoint(config)
     else:
-        raise ConfigError("say what to score: checkpoint=PATH, or predictions=PATH with annotations=PATH")
+        raise ConfigError("say what to score: checkpoint=PATH, or predictions=PATH with annotations= or data=")
     print(format_table(metrics))
     print(f"\nscored {metrics['images']} of {metrics['images_total']} pictures")
     if config["output"]:
@@ -52,16 +56,29 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def score_file(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The metrics of a file of results."""
-    from mbvision.commands.score import score_results
+    """The metrics of another program's results: boxes in a file, or masks in a folder."""
+    predictions = Path(config["predictions"])
+    if config["annotations"]:
+        from mbvision.commands.score import score_results
 
-    if not config["annotations"]:
-        raise ConfigError("predictions= needs the ground truth: annotations=PATH")
-    return score_results(
-        Path(config["predictions"]),
-        Path(config["annotations"]),
-        style=config["style"],
-        backend=config["backend"],
-        iou=config["iou"],
-        split=config["split"],
-    )
+        return score_results(
+            predictions,
+            Path(config["annotations"]),
+            style=config["style"],
+            backend=config["backend"],
+            iou=config["iou"],
+            split=config["split"],
+        )
+    if not predictions.is_dir():
+        raise ConfigError(
+            "predictions= needs the ground truth: annotations=PATH for boxes, data= and data.root= for a folder of masks"
+        )
+    from mbvision.build import build_reader
+    from mbvision.commands.score_masks import score_masks
+    from mbvision.data.masks import MaskReader
+
+    data = {**config["data"], "val_split": config["split"] or config["data"]["val_split"]}
+    reader = build_reader(data, "val_split", tasks=("segmentation",))
+    if not isinstance(reader, MaskReader):
+        raise ConfigError("predictions=FOLDER scores one set of masks: leave data.sets= out")
+    return score_masks(predictions, reader)

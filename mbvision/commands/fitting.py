@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMon
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from mbvision import checkpoint
-from mbvision.build import Config, build_tasks, deferred, make
+from mbvision.build import Config, build_reader, build_tasks, deferred, eval_size, make
 from mbvision.data.base import Reader
 from mbvision.engine.callbacks import AtomicCheckpointIO, RunCheckpoints, WarmAverage
 from mbvision.engine.data_module import VisionData
@@ -23,9 +23,10 @@ from mbvision.engine.pictures import Pictures
 from mbvision.engine.run_log import RunLog
 from mbvision.errors import CheckpointError, ConfigError, TrainingError
 from mbvision.metrics.box_evaluator import BoxEvaluator
-from mbvision.metrics.report import format_table, write_metrics
+from mbvision.metrics.report import format_table, merged, write_metrics
 from mbvision.metrics.results import write_coco_results
 from mbvision.network import Network
+from mbvision.structures import MaskAnnotations
 from mbvision.weights import load_pretrained, load_trunk_only
 
 logger = logging.getLogger(__name__)
@@ -58,6 +59,13 @@ def check_resumable(config: Config, path: Path) -> None:
         raise ConfigError(f"resume={path}: that run has the optimizer {about.get('optimizer')}; it cannot change")
 
 
+def build_readers(config: Config) -> tuple[Reader, Reader]:
+    """The readers of the training and the validation split, with the same classes in the same order."""
+    labels = {"tasks": tuple(config["heads"]), "class_slots": config.get("class_slots", "contiguous")}
+    train = build_reader(config["data"], "train_split", **labels)
+    return train, build_reader(config["data"], "val_split", **labels, class_names=train.class_names)
+
+
 def build_data(config: Config, train_reader: Reader, val_reader: Reader, size: tuple[int, int]) -> VisionData:
     """Both readers with their transforms."""
     data, loader = config["data"], config["loader"]
@@ -65,7 +73,7 @@ def build_data(config: Config, train_reader: Reader, val_reader: Reader, size: t
         train_reader=train_reader,
         val_reader=val_reader,
         train_transform=make(config["transform"]["train"], "transform.train", size=size),
-        val_transform=make(config["transform"]["evaluate"], "transform.evaluate", size=size),
+        val_transform=make(config["transform"]["evaluate"], "transform.evaluate", size=eval_size(config)),
         batch_size=loader["batch_size"],
         workers=loader["workers"],
         seed=config["seed"],
@@ -75,37 +83,36 @@ def build_data(config: Config, train_reader: Reader, val_reader: Reader, size: t
     )
 
 
-def build_module(config: Config, network: Network, reader: Any) -> VisionModule:
+def build_module(config: Config, network: Network, reader: Reader) -> VisionModule:
     """The network with its tasks; they are scored against the validation reader's annotations."""
-    names = {name: list(reader.class_names[name]) for name in config["heads"]}
+    names = {name: reader.class_names[name] for name in config["heads"]}
+    palettes = {name: mask.scheme.palette for name, mask in reader.truth.items() if isinstance(mask, MaskAnnotations)}
+    about = checkpoint.description(config, names, palettes)
     return VisionModule(
         network=network,
         tasks=build_tasks(config),
         optimizer=deferred(config["optimizer"], "optimizer"),
         schedule=deferred(config["schedule"], "schedule") if config["schedule"] else None,
-        annotations={"detection": reader.annotations},
-        network_config={**checkpoint.description(config, names), "optimizer": config["optimizer"]["_target_"]},
+        annotations=reader.truth,
+        network_config={**about, "optimizer": config["optimizer"]["_target_"]},
         max_nan_steps=config["max_nan_steps"],
     )
 
 
 def fit(config: Config, module: VisionModule, data: VisionData, folder: Path, resume: Path | None) -> L.Trainer:
     """Train to the end. Raises `TrainingError` where memory runs out or a worker dies; the checkpoints stay."""
-    task, metric = next((name, task.metric) for name, task in module.tasks.items())
-    checkpoints = RunCheckpoints(
-        folder=folder, task=task, metric=metric, every_n_steps=config["checkpoint_every_n_steps"]
-    )
+    checkpoints = RunCheckpoints(folder=folder, every_n_steps=config["checkpoint_every_n_steps"])
     callbacks: list[Callback] = [
         checkpoints,
         LearningRateMonitor("step"),
-        Pictures(folder=folder / "samples", dataset=data.val_set),
+        Pictures(folder=folder / "samples", data=data.sets),
     ]
     if config["trainer"]["enable_progress_bar"]:
         callbacks.append(TQDMProgressBar())
     if config["ema_decay"] is not None:
-        callbacks.append(WarmAverage(decay=config["ema_decay"]))
+        callbacks.append(WarmAverage(decay=config["ema_decay"], every_n_steps=config["ema_every_n_steps"]))
     if config["early_stopping"] is not None:
-        callbacks.append(EarlyStopping(f"val/{task}/{metric}", mode="max", patience=config["early_stopping"]))
+        callbacks.append(EarlyStopping("val/score", mode="max", patience=config["early_stopping"]))
     loggers: list[Logger] = [RunLog(folder=folder, resume=resume is not None)]
     if config["tensorboard"]:
         loggers.append(TensorBoardLogger(folder, name="tensorboard", version=""))
@@ -160,10 +167,9 @@ def score(trainer: L.Trainer, module: VisionModule, data: VisionData, path: Path
     checkpoint.load_weights(module.network, checkpoint.network_weights(content), path)
     module.metrics.clear()
     trainer.validate(module, data, verbose=False)
-    metrics: dict[str, Any] = {}
-    for scores in module.metrics.values():
-        metrics |= {"step": content["global_step"], "epoch": content["epoch"], **scores}
-    return metrics
+    if not module.metrics:
+        return {}
+    return {"step": content["global_step"], "epoch": content["epoch"], **merged(module.metrics)}
 
 
 def finish(
@@ -176,19 +182,18 @@ def finish(
     evaluator = module.evaluators.get("detection")
     if isinstance(evaluator, BoxEvaluator):
         evaluator.backend = "pycocotools"
-    pictures = Pictures(folder=best.with_name("samples"), dataset=data.val_set)
+    pictures = Pictures(folder=best.with_name("samples"), data=data.sets)
     trainer = build_trainer(config, folder, callbacks=[pictures], logger=False, enable_checkpointing=False)
-    metrics = score(trainer, module, data, best)
+    metrics: dict[str, Any] = {}
     saved = fitted.checkpoint_callback
-    if metrics and isinstance(saved, RunCheckpoints) and saved.scored_step < fitted.global_step:
+    if isinstance(saved, RunCheckpoints) and saved.best is not None and saved.scored_step < fitted.global_step:
         # The run ended between two validations: what it ended with may be better than what they saw.
         last = score(trainer, module, data, best.with_name("last.ckpt"))
-        if last[saved.metric] > metrics[saved.metric]:
+        if last and module.score > saved.best:
             metrics = last
             if trainer.is_global_zero:
                 checkpoint.copy(best.with_name("last.ckpt"), best)
-        else:
-            metrics = score(trainer, module, data, best)
+    metrics = metrics or score(trainer, module, data, best)
     if not metrics:
         logger.warning("nothing was scored: trainer.limit_val_batches=%s", config["trainer"]["limit_val_batches"])
         return {}

@@ -1,84 +1,152 @@
-"""``predict``: what a checkpoint finds in pictures, drawn and as JSON."""
+"""``predict``: what a checkpoint finds in pictures and videos, drawn, as masks, and as JSON."""
 
 import glob
 import itertools
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from mbvision.commands.compose import compose_config, wants_help
-from mbvision.data.images import SUFFIXES
-from mbvision.errors import ConfigError, ImageError
+from mbvision.errors import ConfigError, ImageError, VideoError
+
+if TYPE_CHECKING:
+    from mbvision.data.frames import FrameSource
+    from mbvision.inference.predictor import Predictor
 
 HELP = """\
-Predict on pictures: python tools/predict.py checkpoint=best.ckpt source=PICTURE
+Predict on pictures and videos: python tools/predict.py checkpoint=best.ckpt source=PICTURE_OR_VIDEO
 
   checkpoint=PATH         a checkpoint of train
-  source=PATH             a picture, a folder of pictures, or a glob such as 'photos/*.jpg'
-  output=predictions      folder for STEM.jpg (annotated) and STEM.json
+  source=PATH             a picture, a video, a folder, a glob such as 'photos/*.jpg', or camera:0
+  output=predictions      folder for STEM.jpg, STEM.json and STEM.png (masks), and for STEM.mp4
+  save=video              masks, json, or a list such as [video,json]; default: all of them for pictures, video for
+                          videos; save=video makes one video of a folder of pictures
   score_threshold=0.3     what is drawn and written
+  smoothing=0.0           0.8: steadier masks in videos
   device=auto             cpu, cuda, cuda:1, mps
 
-In Python: model = mbvision.load("best.ckpt"); result = model.predict("picture.jpg")"""
+In Python: model = mbvision.load("best.ckpt"); result = model.predict("picture.jpg")
+           for frame, result in model.predict_video("video.mp4"): ..."""
+
+KINDS = ("video", "masks", "json")
 
 logger = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Predict on every picture; one that cannot be read is named and skipped (exit code 3), if it is not alone."""
+    """Predict on everything; what cannot be read is named and skipped (exit code 3), if it is not alone."""
     if wants_help(arguments):
         print(HELP)
         return 0
     config = compose_config("predict", arguments)
-    threshold = config["score_threshold"]
+    threshold, save = config["score_threshold"], _kinds(config["save"])
     if not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
         raise ConfigError(f"score_threshold={threshold}: must be in 0..1")
-    sources = find_pictures(config["source"])
-
-    from mbvision.draw import draw_boxes, save_image
-    from mbvision.inference.predictor import load, to_array
-
     output = Path(config["output"])
-    stems = unique_stems(sources)
-    written = {(output / f"{stem}.jpg").resolve() for stem in stems}
-    if touched := [source for source in sources if source.resolve() in written]:
-        raise ConfigError(f"output={output} would overwrite {touched[0]}: name another folder")
+    pictures, videos = ([], []) if config["source"].startswith("camera:") else find_sources(config["source"])
+
+    from mbvision.inference.predictor import load
+
+    _refuse_overwriting(output, [*pictures, *videos])
     model = load(config["checkpoint"], device=config["device"])
-    names = model.class_names["detection"]
     output.mkdir(parents=True, exist_ok=True)
-    skipped = 0
-    for source, stem in tqdm(list(zip(sources, stems, strict=True)), unit="picture", disable=len(sources) == 1):
+    whole = True
+    if pictures and "video" not in save:
+        whole &= predict_pictures(model, pictures, output, save=save, threshold=threshold)
+    moving = _frame_sources(config["source"], pictures if "video" in save else [], videos)
+    for stem, opened in moving:
+        from mbvision.commands.predict_video import predict_frames
+
+        settings: dict[str, Any] = {"score_threshold": threshold, "smoothing": config["smoothing"]}
         try:
-            image = to_array(source)
+            whole &= predict_frames(model, opened(), output, stem, save=save or ("video",), **settings)
+        except VideoError as error:
+            if len(moving) == 1 and not pictures:
+                raise
+            logger.warning("skipped: %s", error)
+            whole = False
+    return 0 if whole else 3
+
+
+def predict_pictures(
+    model: "Predictor", paths: Sequence[Path], output: Path, *, save: Sequence[str], threshold: float
+) -> bool:
+    """Each picture on its own; whether all could be read."""
+    from mbvision.draw import save_image
+    from mbvision.inference.predictor import to_array
+
+    skipped = 0
+    for path, stem in tqdm(list(zip(paths, unique_stems(paths), strict=True)), unit="picture", disable=len(paths) == 1):
+        try:
+            image = to_array(path)
         except ImageError as error:
-            if len(sources) == 1:
+            if len(paths) == 1:
                 raise
             logger.warning("skipped: %s", error)
             skipped += 1
             continue
         result = model.predict(image).above(threshold)
-        drawn = draw_boxes(image, result.boxes, result.labels, names, scores=result.scores)
-        save_image(output / f"{stem}.jpg", drawn)
-        (output / f"{stem}.json").write_text(json.dumps(result.as_json(str(source)), indent=1))
-    print(f"{len(sources) - skipped} of {len(sources)} pictures, drawn and as JSON, in {output}")
-    return 3 if skipped else 0
+        if not save:
+            save_image(output / f"{stem}.jpg", model.draw(image, result))
+        if not save or "json" in save:
+            (output / f"{stem}.json").write_text(json.dumps(result.as_json(str(path)), indent=1))
+        if result.mask is not None and (not save or "masks" in save):
+            save_image(output / f"{stem}.png", result.mask)
+    print(f"{len(paths) - skipped} of {len(paths)} pictures, in {output}")
+    return not skipped
 
 
-def find_pictures(source: str) -> list[Path]:
-    """The files that ``source`` means, sorted. Raises `ConfigError` if there are none."""
+def _kinds(save: Any) -> tuple[str, ...]:
+    kinds = tuple(save) if isinstance(save, list) else () if save is None else (save,)
+    if wrong := [kind for kind in kinds if kind not in KINDS]:
+        raise ConfigError(f"save={wrong[0]}: choose {', '.join(KINDS)}, or a list of them")
+    return kinds
+
+
+def find_sources(source: str) -> tuple[list[Path], list[Path]]:
+    """The pictures and the videos that ``source`` means, sorted. Raises `ConfigError` if there are none."""
+    from mbvision.data import images, video
+
     path = Path(source)
     if path.is_dir():
-        found = [p for p in path.iterdir() if p.suffix.lower() in SUFFIXES]
+        found = [p for p in path.iterdir() if p.suffix.lower() in images.SUFFIXES + video.SUFFIXES]
     elif path.exists():
         found = [path]
     else:
         found = [Path(name) for name in glob.glob(source, recursive=True) if Path(name).is_file()]
     if not found:
-        raise ConfigError(f"source={source}: no picture there; give a file, a folder or a glob in quotes")
-    return sorted(found)
+        raise ConfigError(f"source={source}: no picture or video there; give a file, a folder or a glob in quotes")
+    videos = [p for p in found if p.suffix.lower() in video.SUFFIXES]
+    return sorted(set(found) - set(videos)), sorted(videos)
+
+
+def _frame_sources(
+    source: str, pictures: Sequence[Path], videos: Sequence[Path]
+) -> "list[tuple[str, Callable[[], FrameSource]]]":
+    """What is to be gone over frame by frame: the name of what is written, and what opens it."""
+    from mbvision.data.frames import Camera, PictureSequence
+    from mbvision.data.video import open_video
+
+    if source.startswith("camera:"):
+        number = source.removeprefix("camera:")
+        if not number.isdecimal():
+            raise ConfigError(f"source={source}: name the camera by its number, as camera:0")
+        return [(f"camera-{number}", partial(Camera, int(number)))]
+    found: list[tuple[str, Callable[[], FrameSource]]] = []
+    if pictures:
+        found.append((pictures[0].absolute().parent.name, partial(PictureSequence, pictures)))
+    return found + [(stem, partial(open_video, path)) for path, stem in zip(videos, unique_stems(videos), strict=True)]
+
+
+def _refuse_overwriting(output: Path, sources: Sequence[Path]) -> None:
+    folder = output.resolve()
+    if touched := [source for source in sources if source.resolve().parent == folder]:
+        raise ConfigError(f"output={output} is where {touched[0]} lies and might be overwritten: name another folder")
 
 
 def unique_stems(paths: Sequence[Path]) -> list[str]:

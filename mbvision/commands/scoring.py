@@ -7,50 +7,65 @@ from typing import Any
 import lightning.pytorch as L
 
 from mbvision import checkpoint
-from mbvision.build import build_reader, build_tasks, input_size, make
-from mbvision.data.slots import with_class_order
+from mbvision.build import build_reader, build_tasks, eval_size, input_size, make
+from mbvision.data.base import Reader
+from mbvision.data.transforms.evaluation import NativeTransform
 from mbvision.draw import plot_precision_recall, save_image
+from mbvision.draw_masks import plot_confusion
 from mbvision.engine.data_module import VisionData
 from mbvision.engine.module import VisionModule
-from mbvision.engine.pictures import draw_detections
+from mbvision.engine.pictures import draw_sample
+from mbvision.errors import ConfigError
+from mbvision.inference.augmented import augmented
 from mbvision.inference.predictor import choose_device
 from mbvision.metrics.box_evaluator import BoxEvaluator
 from mbvision.metrics.coco_ap import coco_ap
+from mbvision.metrics.mask_results import mask_writer
+from mbvision.metrics.mean_iou import MeanIoU
+from mbvision.metrics.report import merged
 from mbvision.metrics.results import write_coco_results, write_comp4
 
-RESIZE = {"_target_": "mbvision.data.transforms.ResizeTransform"}
+RESIZE = {"_target_": "mbvision.data.transforms.evaluation.ResizeTransform"}
 
 
 def score_checkpoint(config: Mapping[str, Any]) -> dict[str, Any]:
     """Run the checkpoint over the split, write predictions and pictures, and return the metrics."""
     path = Path(config["checkpoint"])
     network, tasks, about = checkpoint.rebuild(checkpoint.read(path), path)
-    size = input_size(about["config"])
+    settings = about["config"]
+    size = input_size(config) if config["input_size"] else eval_size(settings)
+    if config["score_threshold"] is not None and "detection" in tasks:
+        settings["tasks"]["detection"]["score_threshold"] = config["score_threshold"]
+        tasks = build_tasks(settings)
+    names = tasks_to_score(config, about)
     split = config["split"] or config["data"]["val_split"]
-    reader = build_reader(config, split)
-    reader = with_class_order(reader, about["class_names"]["detection"])
-    if config["score_threshold"] is not None:
-        about["config"]["tasks"]["detection"]["score_threshold"] = config["score_threshold"]
-        tasks = build_tasks(about["config"])
-    data = VisionData(
+    data = {**config["data"], "val_split": split}
+    reader = build_reader(data, "val_split", tasks=names, class_names=about["class_names"])
+    loaders = VisionData(
         train_reader=None,
         val_reader=reader,
         train_transform=None,
-        val_transform=make(RESIZE, "transform.evaluate", size=size),
-        batch_size=config["loader"]["batch_size"],
+        val_transform=NativeTransform()
+        if config["window"]
+        else make({**RESIZE, "fit": settings.get("fit", "stretch")}, "transform.evaluate", size=size),
+        batch_size=1 if config["window"] else config["loader"]["batch_size"],
         workers=config["loader"]["workers"],
     )
     module = VisionModule(
-        network=network,
-        tasks=tasks,
-        annotations={"detection": reader.annotations},
+        network=augmented(network, config["scales"], flip=config["flip"], window=size if config["window"] else None),
+        tasks={name: tasks[name] for name in names},
+        annotations=reader.truth,
         network_config=about,
         pictures=config["samples"],
     )
-    evaluator = BoxEvaluator(
-        annotations=reader.annotations, style=config["style"], backend=config["backend"], iou=config["iou"]
-    )
-    module.evaluators = {"detection": evaluator}
+    folder = Path(config["output_dir"]) if config["output_dir"] else path.parent / "evaluation"
+    if "detection" in names:
+        module.evaluators["detection"] = BoxEvaluator(
+            annotations=reader.truth["detection"], style=config["style"], backend=config["backend"], iou=config["iou"]
+        )
+    if "segmentation" in names:
+        masks = reader.truth["segmentation"]
+        module.evaluators["segmentation"] = MeanIoU(annotations=masks, sink=mask_writer(folder / "masks", masks.scheme))
     device = choose_device(config["device"])
     trainer = L.Trainer(
         accelerator=device.type,
@@ -60,23 +75,42 @@ def score_checkpoint(config: Mapping[str, Any]) -> dict[str, Any]:
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    trainer.validate(module, data, verbose=False)
-    folder = Path(config["output_dir"]) if config["output_dir"] else path.parent / "evaluation"
+    trainer.validate(module, loaders, verbose=False)
     if trainer.is_global_zero:
-        write_outputs(folder, split, module, evaluator, reader)
-    return module.metrics["detection"]
+        write_outputs(folder, split, module, reader)
+    return merged(module.metrics)
 
 
-def write_outputs(folder: Path, split: str, module: VisionModule, evaluator: BoxEvaluator, reader: Any) -> None:
-    """Results for the evaluation servers, the precision-recall plot, and sample pictures."""
-    results, annotations = evaluator.results, evaluator.annotations
-    write_coco_results(folder / "predictions.json", results, annotations)
-    if evaluator.style == "voc":
-        write_comp4(folder / "comp4", split.replace("/", "_"), results, annotations)
-    else:
-        plot_precision_recall(
-            coco_ap(annotations, results, backend=evaluator.backend).curves, folder / "precision_recall.png"
+def tasks_to_score(config: Mapping[str, Any], about: Mapping[str, Any]) -> list[str]:
+    """Those of the network's tasks for which the data set has labels; several scales and windows score masks alone."""
+    labelled = {task for one in config["data"]["sets"] or [config["data"]] for task in one["readers"]}
+    names = [name for name in about["config"]["heads"] if name in labelled]
+    if not names:
+        raise ConfigError(
+            f"data: the set has labels for {', '.join(sorted(labelled))}, the network is for"
+            f" {', '.join(about['config']['heads'])}"
         )
-    for number, (index, found, target) in enumerate(module.kept["detection"]):
-        save_image(folder / "samples" / f"{number}.png", draw_detections(reader, index, found, target))
+    if config["window"] or config["flip"] or list(config["scales"]) != [1.0]:
+        names = [name for name in names if name == "segmentation"]
+        if not names:
+            raise ConfigError("scales=, flip= and window= are for segmentation alone")
+    return names
+
+
+def write_outputs(folder: Path, split: str, module: VisionModule, reader: Reader) -> None:
+    """Results for the evaluation servers, plots, and sample pictures. Masks were written on the way."""
+    boxes, masks = module.evaluators.get("detection"), module.evaluators.get("segmentation")
+    if isinstance(boxes, BoxEvaluator):
+        results, annotations = boxes.results, boxes.annotations
+        write_coco_results(folder / "predictions.json", results, annotations)
+        if boxes.style == "voc":
+            write_comp4(folder / "comp4", split.replace("/", "_"), results, annotations)
+        else:
+            plot_precision_recall(
+                coco_ap(annotations, results, backend=boxes.backend).curves, folder / "precision_recall.png"
+            )
+    if isinstance(masks, MeanIoU):
+        plot_confusion(masks.matrix, masks.annotations.scheme.class_names, folder / "confusion.png")
+    for number, kept in enumerate(module.kept):
+        save_image(folder / "samples" / f"{number}.png", draw_sample(reader, kept))
     print(f"predictions, plots and pictures in {folder}\n")

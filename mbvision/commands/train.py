@@ -5,27 +5,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from mbvision.build import Config, build_network, build_reader, build_tasks, deferred, input_size
 from mbvision.commands.compose import compose_config, expand_sweeps, wants_help
 from mbvision.commands.run_folder import read_command, run_folder, write_config
-from mbvision.data.slots import with_class_order
-from mbvision.engine.optim import parameter_groups
 from mbvision.errors import ConfigError
 
 HELP = """\
 Train a network: python tools/train.py task=ssdlite backbone=mobilenet_v3_small data.root=FOLDER ...
 
-  task=ssdlite                 ssd, ssdlite_tensorflow, ssdlite_torchvision: the head, its loss and its post-processing
+  task=ssdlite                 ssd, ssdlite_tensorflow, ssdlite_torchvision: boxes
+                               deeplabv3, deeplabv3_aspp, lraspp, ..._torchvision: masks; 'task=[ssdlite,lraspp]': both
   backbone=mobilenet_v3_large  mobilenet_v1, mobilenet_v2, mobilenet_v3_small, mobilenet_v3_{large,small}_minimalistic
   backbone.width=1.0           width multiplier            backbone.weights=PATH  the trunk's weights only
   input_size=320               or [height,width]           output_stride=32       16, 8
-  data=scenes                  coco, voc                   data.root=FOLDER       data.images=FOLDER
+  fit=stretch                  letterbox, native: how a picture fills the input
+  data=scenes                  coco, voc, cityscapes, camvid, masks_folder; data.root=FOLDER data.images=FOLDER
+  'data.sets=[{name: coco, root: A}, {name: camvid, root: B}]'   several sets, each labelled for one task
   data.train_split=NAME        data.val_split=NAME         data.on_bad_item=skip  error
   loader.batch_size=32         loader.workers=2
   optimizer=sgd                rmsprop, adamw              optimizer.lr=0.05
-  schedule=cosine              step, exponential           schedule.warmup_steps=300
+  schedule=cosine              step, exponential, poly     schedule.warmup_steps=300
   trainer=default              cpu, debug, overfit, ddp, two_nodes, slurm
   trainer.max_epochs=60        trainer.max_steps=-1        trainer.precision=bf16-mixed
   pretrained=PATH              whole network; reset_head=true where the classes differ; freeze=backbone
@@ -69,47 +67,18 @@ def configure(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
             given.setdefault("run_dir", str(saved.parent))
     merged = [f"{key}={value}" for key, value in given.items()]
     config = compose_config("train", merged)
+    from mbvision.commands.checks import check  # slow to import: not before the keys are known to be right
+
     check(config)
     return config, merged
 
 
-def check(config: Config) -> None:
-    """Refuse values that make no sense before data or device are touched."""
-    input_size(config)
-    trainer = config["trainer"]
-    for key in ("max_epochs", "max_steps"):
-        value = trainer[key]
-        if value is not None and (not isinstance(value, int) or value < -1):
-            raise ConfigError(f"trainer.{key}={value}: give a whole number, or -1 for no limit")
-    if trainer["max_epochs"] == -1 and trainer["max_steps"] == -1:
-        raise ConfigError("trainer.max_epochs=-1 and trainer.max_steps=-1: one of them must set an end")
-    for key in ("ema_decay", "early_stopping", "max_nan_steps"):
-        value = config[key]
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0):
-            raise ConfigError(f"{key}={value}: give a number from 0 up, or null")
-    if config["freeze"] not in (None, "backbone"):
-        raise ConfigError(f"freeze={config['freeze']}: choose backbone, or null")
-    if not isinstance(config["seed"], int) or config["seed"] < 0:
-        raise ConfigError(f"seed={config['seed']}: give a whole number from 0 up")
-    threads = config["threads"]
-    if threads is not None and (not isinstance(threads, int) or threads < 1):
-        raise ConfigError(f"threads={threads}: give a whole number from 1 up, or null for one a core")
-    if set(config["heads"]) != set(config["tasks"]):
-        raise ConfigError(
-            f"heads {sorted(config['heads'])} and tasks {sorted(config['tasks'])} must have the same names"
-        )
-    build_tasks(config)
-    with torch.device("meta"):  # no memory, no random numbers: only the arguments are tried
-        network = build_network(config, dict.fromkeys(config["heads"], 1))
-        optimizer = deferred(config["optimizer"], "optimizer")(parameter_groups(network))
-        if config["schedule"]:
-            deferred(config["schedule"], "schedule")(optimizer, 1000)
-
-
 def train(config: dict[str, Any], command: Sequence[str]) -> Mapping[str, Any]:
     """Run a configuration; the metrics of the best checkpoint, as in ``metrics.json``."""
-    import lightning.pytorch as L  # slow to import: not before the arguments are known to be right
+    import lightning.pytorch as L  # slow to import
+    import torch
 
+    from mbvision.build import build_network, input_size
     from mbvision.commands import fitting
 
     resume = Path(config["resume"]) if config["resume"] else None
@@ -120,10 +89,8 @@ def train(config: dict[str, Any], command: Sequence[str]) -> Mapping[str, Any]:
     if config["threads"]:
         torch.set_num_threads(config["threads"])
     size = input_size(config)
-    train_reader = build_reader(config, config["data"]["train_split"])
-    val_reader = build_reader(config, config["data"]["val_split"])
-    val_reader = with_class_order(val_reader, train_reader.class_names["detection"])
-    network = build_network(config, {name: len(names) for name, names in train_reader.class_names.items()})
+    train_reader, val_reader = fitting.build_readers(config)
+    network = build_network(config, {name: len(train_reader.class_names[name]) for name in config["heads"]})
     fitting.load_start(network, config, train_reader.class_names)
     data = fitting.build_data(config, train_reader, val_reader, size)
     module = fitting.build_module(config, network, val_reader)

@@ -56,25 +56,25 @@ def load_coco(path: Path, *, class_names: Sequence[str] | None = None) -> BoxAnn
     Records without a finite box, of an unknown picture or of an unknown category are dropped. ``difficult`` is the
     record's key ``difficult``, else ``ignore``, else false. Raises ``AnnotationError``.
     """
-    document = _parse(path)
-    pictures = _pictures(path, _list(path, document, "images"))
-    classes = _classes(path, _list(path, document, "categories"), class_names)
-    records = _list(path, document, "annotations", may_be_empty=True)
+    document = parse_document(path)
+    pictures = picture_list(path, record_list(path, document, "images"))
+    classes = class_table(path, record_list(path, document, "categories"), class_names)
+    records = record_list(path, document, "annotations", may_be_empty=True)
     boxes = _boxes(path, records, pictures, classes)
     return assemble(
         source=str(path), class_names=classes.names, category_ids=classes.ids, pictures=pictures, boxes=boxes
     )
 
 
-def _parse(path: Path) -> Record:
-    """The JSON document, without its polygons: they are most of the bytes, and only boxes are needed here."""
+def parse_document(path: Path, *, polygons: bool = False) -> Record:
+    """The JSON document, without its polygons where only boxes are needed: they are most of the bytes."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise AnnotationError(f"{path}: not a regular file; name a COCO instances JSON")
         if status.st_size > MAX_JSON_BYTES:
             raise AnnotationError(f"{path}: {status.st_size} bytes is above the limit of {MAX_JSON_BYTES}; split it")
-        text = _POLYGONS.sub(b'"segmentation":[]', path.read_bytes())
+        text = path.read_bytes() if polygons else _POLYGONS.sub(b'"segmentation":[]', path.read_bytes())
     except OSError as error:
         raise AnnotationError(f"{path}: cannot be read: {error.strerror}; check data.root=") from error
     collecting = gc.isenabled()
@@ -101,7 +101,8 @@ def _reason(error: ValueError) -> str:
     return error.msg if isinstance(error, json.JSONDecodeError) else str(error)
 
 
-def _list(path: Path, document: Record, key: str, *, may_be_empty: bool = False) -> list[Record]:
+def record_list(path: Path, document: Record, key: str, *, may_be_empty: bool = False) -> list[Record]:
+    """The records below one key of the document, each of them an object."""
     if key not in document:
         raise AnnotationError(
             f"{path}: has no key '{key}', so it is no instances file; it needs images, annotations and categories"
@@ -117,7 +118,7 @@ def _list(path: Path, document: Record, key: str, *, may_be_empty: bool = False)
     return records
 
 
-def _column(path: Path, records: Sequence[Record], where: str, key: str, kinds: tuple[type, ...]) -> list[Any]:
+def column(path: Path, records: Sequence[Record], where: str, key: str, kinds: tuple[type, ...]) -> list[Any]:
     """One key of all records, which must be there and be of one of ``kinds`` (exactly: a bool is no int)."""
     values = [record.get(key) for record in records]
     if set(map(type, values)) - set(kinds):
@@ -138,17 +139,18 @@ def _unique(path: Path, values: Sequence[int | str], where: str, key: str) -> No
         seen.add(value)
 
 
-def _pictures(path: Path, records: list[Record]) -> PictureList:
-    ids = _column(path, records, "images", "id", (int, str))
+def picture_list(path: Path, records: list[Record]) -> PictureList:
+    """The pictures of the file, with unique ids, names that stay in their folder, and whole sizes."""
+    ids = column(path, records, "images", "id", (int, str))
     _unique(path, ids, "images", "id")
-    names = _column(path, records, "images", "file_name", (str,))
+    names = column(path, records, "images", "file_name", (str,))
     for index, name in enumerate(names):
         if not leads_inside(name):
             raise AnnotationError(
                 f"{path}: images[{index}].file_name {name!r} must lead into the folder of the pictures: "
                 "neither absolute nor with '..'"
             )
-    sides = [_column(path, records, "images", key, (int, float)) for key in ("height", "width")]
+    sides = [column(path, records, "images", key, (int, float)) for key in ("height", "width")]
     sizes = np.array(sides, dtype=np.float64).T
     wrong = ~((sizes >= 1) & (sizes < 2**31) & (sizes == np.floor(sizes))).all(axis=1)
     if wrong.any():
@@ -157,7 +159,7 @@ def _pictures(path: Path, records: list[Record]) -> PictureList:
     return PictureList(ids=tuple(ids), file_names=tuple(names), sizes=sizes.astype(np.int64))
 
 
-class _Classes(NamedTuple):
+class ClassTable(NamedTuple):
     """Names and category ids in the order of the labels; ``unlisted`` are the file's classes that have no label."""
 
     names: tuple[str, ...]
@@ -165,30 +167,30 @@ class _Classes(NamedTuple):
     unlisted: dict[int, str]
 
 
-def _classes(path: Path, records: list[Record], class_names: Sequence[str] | None) -> _Classes:
+def class_table(path: Path, records: list[Record], class_names: Sequence[str] | None) -> ClassTable:
     """By rising id, or as ``class_names`` has them: a class which the file lacks gets an id that is free there."""
-    ids = _column(path, records, "categories", "id", (int,))
-    names = _column(path, records, "categories", "name", (str,))
+    ids = column(path, records, "categories", "id", (int,))
+    names = column(path, records, "categories", "name", (str,))
     _unique(path, ids, "categories", "id")
     _unique(path, names, "categories", "name")
     if class_names is None:
         pairs = sorted(zip(ids, names, strict=True))
-        return _Classes(tuple(name for _, name in pairs), tuple(number for number, _ in pairs), {})
+        return ClassTable(tuple(name for _, name in pairs), tuple(number for number, _ in pairs), {})
     id_of = dict(zip(names, ids, strict=True))
     for name in class_names:
         id_of.setdefault(name, max(id_of.values()) + 1)
     unlisted = {id_of[name]: name for name in names if name not in class_names}
-    return _Classes(tuple(class_names), tuple(id_of[name] for name in class_names), unlisted)
+    return ClassTable(tuple(class_names), tuple(id_of[name] for name in class_names), unlisted)
 
 
-def _boxes(path: Path, records: list[Record], pictures: PictureList, classes: _Classes) -> BoxColumns:
+def _boxes(path: Path, records: list[Record], pictures: PictureList, classes: ClassTable) -> BoxColumns:
     """The records that can be read, as columns; the others are named in one warning per cause."""
     try:
-        ids = np.array(_column(path, records, "annotations", "id", (int,)), dtype=np.int64)
+        ids = np.array(column(path, records, "annotations", "id", (int,)), dtype=np.int64)
     except OverflowError as error:
         raise AnnotationError(f"{path}: an annotation id has more than 64 bits; number the annotations anew") from error
     position = {image_id: index for index, image_id in enumerate(pictures.ids)}
-    images = _column(path, records, "annotations", "image_id", (int, str))
+    images = column(path, records, "annotations", "image_id", (int, str))
     rows = np.array([position.get(image_id, -1) for image_id in images], dtype=np.int64)
     labels = _labels(path, records, classes)
     xywh = _xywh(path, records)
@@ -218,9 +220,9 @@ def _boxes(path: Path, records: list[Record], pictures: PictureList, classes: _C
     )
 
 
-def _labels(path: Path, records: list[Record], classes: _Classes) -> Int[np.ndarray, " N"]:
+def _labels(path: Path, records: list[Record], classes: ClassTable) -> Int[np.ndarray, " N"]:
     """The label of each record, -1 for a category that the file does not list."""
-    category_ids = _column(path, records, "annotations", "category_id", (int,))
+    category_ids = column(path, records, "annotations", "category_id", (int,))
     if classes.unlisted and (used := classes.unlisted.keys() & set(category_ids)):
         name = classes.unlisted[min(used)]
         raise AnnotationError(f"{path}: class {name!r} has boxes but is not among the classes {list(classes.names)}")

@@ -53,7 +53,7 @@ def read_image(
     With ``root`` the file must lie inside that folder, links followed. ``upright=False`` leaves the EXIF orientation
     unapplied. Raises ``ImageError`` for everything that is not a whole picture of a known format.
     """
-    with _opened(path, root, max_pixels) as image:
+    with open_checked(path, root, max_pixels) as image:
         return _to_array(image, str(path), upright)
 
 
@@ -80,9 +80,16 @@ def stored_size(path: Path, *, root: Path | None = None) -> tuple[int, int]:
     return height, width
 
 
+def load_as_stored(image: Image.Image, name: str) -> Image.Image:
+    """Decode an image of `open_checked` in its own mode and as its file holds it, whatever its orientation says."""
+    turn = _TO_STORED.get(_tiff_orientation(image))
+    _load(image, name)
+    return image if turn is None else image.transpose(turn)
+
+
 def _header(path: Path, root: Path | None) -> tuple[int, int, int]:
     """Stored height, stored width and orientation."""
-    with _opened(path, root, max_pixels=None) as image:
+    with open_checked(path, root, max_pixels=None) as image:
         turned_by_pillow = _tiff_orientation(image)
         if turned_by_pillow:  # Pillow tells the upright size of a TIFF
             width, height = image.size[::-1] if turned_by_pillow >= 5 else image.size
@@ -94,8 +101,8 @@ def _header(path: Path, root: Path | None) -> tuple[int, int, int]:
 
 
 @contextmanager
-def _opened(path: Path, root: Path | None, max_pixels: int | None) -> Iterator[Image.Image]:
-    """Check the file and read the picture's header."""
+def open_checked(path: Path, root: Path | None, max_pixels: int | None) -> Iterator[Image.Image]:
+    """Check the file and read the picture's header; the pixels are still to be decoded. Raises ``ImageError``."""
     _check_file(path, root)
     try:
         file = open(path, "rb")  # noqa: SIM115 (closed below; the errors of reading are not those of opening)

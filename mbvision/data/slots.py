@@ -58,3 +58,11 @@ def with_class_order(reader: BoxReader, names: Sequence[str]) -> BoxReader:
             labels=place[annotations.labels],
         )
     )
+
+
+def check_same_classes(own: Sequence[str], names: Sequence[str]) -> None:
+    """Raise `DataError` unless a data set's mask classes are a network's, in the same order."""
+    if list(own) != list(names):
+        raise DataError(
+            f"the data set's mask classes are {list(own)}, the network's {list(names)}: they must be the same"
+        )

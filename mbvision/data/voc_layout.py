@@ -48,13 +48,13 @@ def year_items(folder: Path, split: str, images: Path | None = None) -> list[Voc
     """The pictures that ``ImageSets/Main/SPLIT.txt`` lists, in its order; raises ``DataError``."""
     file = folder / _LIST.format(split)
     pictures = images or folder / "JPEGImages"
-    stems = _stems(file)
+    stems = list_stems(file)
     if not stems:
         raise DataError(f"{file}: lists no picture")
     if len(set(stems)) < len(stems):
         twice = next(stem for number, stem in enumerate(stems) if stem in stems[:number])
         raise AnnotationError(f"{file}: lists {twice!r} twice; remove one")
-    names = _picture_names(pictures, stems)
+    names = picture_names(pictures, stems)
     xml = folder / "Annotations"
     return [VocItem(stem, xml / f"{stem}.xml", pictures, name) for stem, name in zip(stems, names, strict=True)]
 
@@ -67,33 +67,44 @@ def sibling_files(folder: Path) -> list[Path]:
     for file in files:
         prefix, _, suffix = file.stem.rpartition("_")
         if not (prefix and suffix in splits):
-            stems |= dict.fromkeys(_stems(file))
+            stems |= dict.fromkeys(list_stems(file))
     existing = set(_xml_files(folder / "Annotations"))
     return [xml for stem in stems if (xml := folder / "Annotations" / f"{stem}.xml") in existing]
 
 
-def _split_folder(root: Path, part: str) -> tuple[Path, str]:
-    """The folder of a split, and the name of the split in it."""
+def find_list(root: Path, part: str, lists: str) -> tuple[Path | None, str, list[Path]]:
+    """The folder whose ``lists`` (``ImageSets/.../{}.txt``) names a split, the split's name, and where it was sought.
+
+    ``part`` is ``train`` or ``VOC2012/train``; the folder is None where no list is found.
+    """
     year, _, name = part.rpartition("/")
     bases = [base / year for base in (root, root / "VOCdevkit")]
     if not year:
         bases += sorted(child for base in (root, root / "VOCdevkit") for child in base.glob("VOC*") if child.is_dir())
-    found = [base for base in dict.fromkeys(bases) if (base / _LIST.format(name)).is_file()]
+    bases = list(dict.fromkeys(bases))
+    found = [base for base in bases if (base / lists.format(name)).is_file()]
     if len(found) > 1 and root not in found:
         years = " or ".join(f"{base.name}/{name}" for base in found)
         raise DataError(f"{root}: the split {name!r} is in several years; say which: {years}, or both joined by '+'")
-    if found:
-        return found[0], name
+    return found[0] if found else None, name, [base / lists.format(name) for base in bases]
+
+
+def _split_folder(root: Path, part: str) -> tuple[Path, str]:
+    """The folder of a split, and the name of the split in it."""
+    folder, name, sought = find_list(root, part, _LIST)
+    if folder is not None:
+        return folder, name
+    year = part.rpartition("/")[0]
     if _xml_files(root / year / name):
         return root / year, name
-    places = ", ".join(str(base / _LIST.format(name)) for base in dict.fromkeys(bases))
+    places = ", ".join(str(place) for place in sought)
     raise DataError(f"{root}: no VOC split {part!r}; looked for {places} and for XML files in {root / year / name}")
 
 
 def _beside(folder: Path, images: Path | None) -> list[VocItem]:
     """A split that is a folder of XML files with the pictures beside them."""
     files = _xml_files(folder)
-    names = _picture_names(images or folder, [file.stem for file in files])
+    names = picture_names(images or folder, [file.stem for file in files])
     return [VocItem(file.stem, file, images or folder, name) for file, name in zip(files, names, strict=True)]
 
 
@@ -103,7 +114,7 @@ def _xml_files(folder: Path) -> list[Path]:
     return [folder / name for name in sorted(os.listdir(folder)) if name.endswith(".xml")]
 
 
-def _stems(file: Path) -> list[str]:
+def list_stems(file: Path) -> list[str]:
     """The names in a split file, one a line; a picture's suffix is taken off."""
     try:
         lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
@@ -116,7 +127,7 @@ def _stems(file: Path) -> list[str]:
     return stems
 
 
-def _picture_names(folder: Path, stems: Sequence[str]) -> list[str]:
+def picture_names(folder: Path, stems: Sequence[str]) -> list[str]:
     """The file of each stem; ``.jpg`` where there is none, which then is an error when it is read."""
     present = set(os.listdir(folder)) if folder.is_dir() else set()
     suffixes = SUFFIXES + tuple(suffix.upper() for suffix in SUFFIXES)

@@ -39,10 +39,10 @@ class RunCheckpoints(Checkpoint):
     and writes nothing in a debug run.
     """
 
-    def __init__(self, *, folder: Path, task: str, metric: str, every_n_steps: int) -> None:
+    def __init__(self, *, folder: Path, every_n_steps: int) -> None:
         if every_n_steps < 1:
             raise ConfigError(f"checkpoint_every_n_steps={every_n_steps}: must be at least 1")
-        self.folder, self.task, self.metric, self.every_n_steps = folder, task, metric, every_n_steps
+        self.folder, self.every_n_steps = folder, every_n_steps
         self.best: float | None = None
         self.scored_step = -1
         self._step_before = 0
@@ -112,7 +112,7 @@ class RunCheckpoints(Checkpoint):
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         self.scored_step = trainer.global_step
-        score = float(pl_module.metrics[self.task][self.metric])
+        score = pl_module.score
         if self.best is not None and score < self.best:
             self._save(trainer, self.last_path)
             return
@@ -144,8 +144,8 @@ class RunCheckpoints(Checkpoint):
         logger.debug("saved %s at step %d", path, trainer.global_step)
 
 
-def _average(decay: float) -> Any:
-    """The update of a moving average whose decay grows from 0.1 to ``decay``: (1 + n) / (10 + n) after n updates."""
+def _average(decay: float, every_n_steps: int) -> Any:
+    """The update of a moving average whose decay grows from 0.1 to ``decay``: (1 + n) / (10 + n) after n steps."""
 
     @torch.no_grad()
     def update(averages: list[Tensor], values: list[Tensor], count: Tensor | int) -> None:
@@ -154,8 +154,8 @@ def _average(decay: float) -> Any:
             for average, value in zip(averages, values, strict=True):
                 average.copy_(value)
             return
-        n = float(count)
-        torch._foreach_lerp_(averages, values, 1 - min(decay, (1 + n) / (10 + n)))
+        n = float(count) * every_n_steps
+        torch._foreach_lerp_(averages, values, 1 - min(decay, (1 + n) / (10 + n)) ** every_n_steps)
 
     return update
 
@@ -163,10 +163,18 @@ def _average(decay: float) -> Any:
 class WarmAverage(WeightAveraging):
     """Lightning's weight averaging over parameters and running statistics, with a decay that warms up.
 
-    A constant decay leaves the random start in the average for several times 1 / (1 - decay) steps.
+    A constant decay leaves the random start in the average for several times 1 / (1 - decay) steps. The average takes
+    in every ``every_n_steps``-th step's weights; ``decay`` stays that of one step.
     """
 
-    def __init__(self, *, decay: float) -> None:
+    def __init__(self, *, decay: float, every_n_steps: int = 1) -> None:
         if not 0 <= decay < 1:
             raise TrainingError(f"ema_decay={decay}: must be at least 0 and under 1, or null for no average")
-        super().__init__(use_buffers=True, multi_avg_fn=_average(decay))
+        if every_n_steps < 1:
+            raise TrainingError(f"ema_every_n_steps={every_n_steps}: must be at least 1")
+        self.every_n_steps = every_n_steps
+        super().__init__(use_buffers=True, multi_avg_fn=_average(decay, every_n_steps))
+
+    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
+        """After every so many steps; ``step_idx`` counts from 0."""
+        return step_idx is not None and (step_idx + 1) % self.every_n_steps == 0

@@ -79,6 +79,11 @@ class VisionData(L.LightningDataModule):
             )
         self.val_set = DrawDataset(reader=val_reader, transform=val_transform, seed=seed, shuffle=False)
 
+    @property
+    def sets(self) -> dict[str, DrawDataset | None]:
+        """The data sets of both loaders."""
+        return {"train": self.train_set, "val": self.val_set}
+
     def train_dataloader(self) -> ResumableLoader:
         """Shuffled; the last batch may be smaller. The first loader after a restart starts where the run stopped."""
         if self.train_set is None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning.pytorch as L
 import torch
@@ -17,8 +17,16 @@ from mbvision.engine.guard import StepGuard
 from mbvision.engine.optim import Schedule, parameter_groups
 from mbvision.engine.single_image import norms_of_single_values
 from mbvision.network import Network
-from mbvision.structures import Batch
+from mbvision.structures import Batch, Target
 from mbvision.tasks.base import Task
+
+
+class KeptSample(NamedTuple):
+    """A validated picture to draw: its place in the data set, its target, and what each task says of it."""
+
+    index: int
+    target: Target
+    predictions: dict[str, Any]
 
 
 class VisionModule(L.LightningModule):
@@ -51,7 +59,7 @@ class VisionModule(L.LightningModule):
             name: task.evaluator(annotations[name]) for name, task in self.tasks.items()
         }
         self.metrics: dict[str, dict[str, Any]] = {}
-        self.kept: dict[str, list[Any]] = {}
+        self.kept: list[KeptSample] = []
         self._random_state: dict[str, Any] | None = None
 
     def forward(self, images: Tensor) -> dict[str, Any]:
@@ -90,7 +98,7 @@ class VisionModule(L.LightningModule):
         """Start counting anew, with the same running statistics on every process."""
         for evaluator in self.evaluators.values():
             evaluator.reset()
-        self.kept = {name: [] for name in self.tasks}
+        self.kept = []
         if dist.is_available() and dist.is_initialized():
             for buffer in self.network.buffers():
                 dist.broadcast(buffer, src=0)
@@ -102,12 +110,14 @@ class VisionModule(L.LightningModule):
         size = (images.shape[2], images.shape[3])
         assert self.trainer.val_dataloaders is not None
         first = batch_idx * self.trainer.val_dataloaders.batch_size
-        for name, task in self.tasks.items():
-            predictions = task.predict(outputs[name], size)
+        found = {name: task.predict(outputs[name], size) for name, task in self.tasks.items()}
+        for name, predictions in found.items():
             self.evaluators[name].update(predictions, batch.targets)
-            places = [(first + i) * self.trainer.world_size + self.trainer.global_rank for i in range(len(predictions))]
-            room = self.pictures - len(self.kept[name])
-            self.kept[name] += list(zip(places, predictions, batch.targets, strict=True))[:room]
+        for place, target in list(enumerate(batch.targets))[: self.pictures - len(self.kept)]:
+            index = (first + place) * self.trainer.world_size + self.trainer.global_rank
+            self.kept.append(
+                KeptSample(index, target, {name: predictions[place] for name, predictions in found.items()})
+            )
 
     def on_validation_epoch_end(self) -> None:
         """Every process computes the same numbers over the whole set."""
@@ -118,6 +128,13 @@ class VisionModule(L.LightningModule):
                     bar = key == self.tasks[name].metric
                     # All processes hold the same number: the maximum, unlike the mean, rounds nothing.
                     self.log(f"val/{name}/{key}", value, prog_bar=bar, reduce_fx="max", sync_dist=True)
+        self.log("val/score", self.score, reduce_fx="max", sync_dist=True)
+
+    @property
+    def score(self) -> float:
+        """What is best is best by this: the mean of the tasks' main metrics."""
+        values = [float(self.metrics[name][task.metric]) for name, task in self.tasks.items()]
+        return sum(values) / len(values)
 
     def configure_optimizers(self) -> Any:
         """No decay on norms and biases; the schedule moves every step."""

@@ -92,3 +92,25 @@ def exponential(
     if every_steps < 1:
         raise ConfigError(f"schedule.every_steps={every_steps}: must be at least 1")
     return _scheduled(optimizer, total_steps, warmup_steps, warmup_factor, lambda done: gamma ** (done // every_steps))
+
+
+def poly(
+    optimizer: Optimizer,
+    total_steps: int,
+    *,
+    power: float = 0.9,
+    final_factor: float = 0.0,
+    warmup_steps: int = 0,
+    warmup_factor: float = 0.333,
+) -> LambdaLR:
+    """(1 - share of steps done) to the ``power``, from the base rate to ``final_factor`` of it: DeepLab's policy.
+
+    Power 0.9 is arXiv:1606.00915's, section 4.1.2.
+    """
+    if power <= 0:
+        raise ConfigError(f"schedule.power={power}: must be above 0")
+
+    def decay(done: float) -> float:
+        return final_factor + (1 - final_factor) * float((1 - done / max(total_steps, 1)) ** power)
+
+    return _scheduled(optimizer, total_steps, warmup_steps, warmup_factor, decay)

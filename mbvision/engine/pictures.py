@@ -1,68 +1,94 @@
-"""Pictures of a run: the first training batch with its boxes, and predictions beside the ground truth."""
+"""Pictures of a run: the first training batch with its labels, and predictions beside the ground truth."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
 import numpy as np
+from jaxtyping import UInt8
 from lightning.pytorch.callbacks import Callback
 
 from mbvision.data.base import Reader
 from mbvision.data.sampling import DrawDataset
 from mbvision.draw import draw_boxes, grid, save_image, side_by_side
-from mbvision.engine.module import VisionModule
-from mbvision.structures import Batch, Detections, Target
+from mbvision.draw_masks import overlay
+from mbvision.engine.module import KeptSample, VisionModule
+from mbvision.masks import upsampled_labels
+from mbvision.structures import Batch, Detections, Segmentation, Target
 
 DRAWN_SCORE = 0.3
 """Detections below this score are left out of pictures."""
 
+Picture = UInt8[np.ndarray, "H W 3"]
 
-def draw_batch(batch: Batch, names: Sequence[str], path: Path, limit: int = 16) -> None:
-    """The first images of a training batch as the network gets them, with their boxes, in one picture."""
+
+def draw_batch(batch: Batch, reader: Reader, path: Path, limit: int = 16) -> None:
+    """The first images of a training batch as the network gets them, with their labels, in one picture."""
     images = batch.images[:limit].permute(0, 2, 3, 1).cpu().numpy()
-    drawn = []
-    for image, target in zip(images, batch.targets, strict=False):
-        image = np.ascontiguousarray(image)
-        if target.boxes is not None and target.box_labels is not None:
-            image = draw_boxes(image, target.boxes.cpu().numpy(), target.box_labels.cpu().numpy(), names)
-        drawn.append(image)
+    drawn = [
+        draw_truth(np.ascontiguousarray(image), target, reader)
+        for image, target in zip(images, batch.targets, strict=False)
+    ]
     save_image(path, grid(drawn, columns=4))
 
 
-def draw_detections(reader: Reader, index: int, found: Detections, target: Target) -> np.ndarray:
-    """Ground truth on the left, detections on the right, on the original picture."""
-    names = reader.class_names["detection"]
-    sample = reader.read(index)
-    assert sample.target.boxes is not None and sample.target.box_labels is not None
-    truth = draw_boxes(sample.image, sample.target.boxes.numpy(), sample.target.box_labels.numpy(), names)
-    shown = found.scores >= DRAWN_SCORE
-    boxes = target.geometry.to_original(found.boxes[shown].cpu()).numpy()
-    result = draw_boxes(
-        sample.image, boxes, found.labels[shown].cpu().numpy(), names, scores=found.scores[shown].cpu().numpy()
-    )
+def draw_truth(image: Picture, target: Target, reader: Reader) -> Picture:
+    """A picture with the boxes and the mask of its target."""
+    if target.mask is not None:
+        image = overlay(image, target.mask.cpu().numpy(), reader.truth["segmentation"].scheme.palette)
+    if target.boxes is not None and target.box_labels is not None:
+        names = reader.class_names["detection"]
+        image = draw_boxes(image, target.boxes.cpu().numpy(), target.box_labels.cpu().numpy(), names)
+    return image
+
+
+def draw_predictions(image: Picture, predictions: Mapping[str, Any], target: Target, reader: Reader) -> Picture:
+    """The original picture with what each task says of it."""
+    for found in sorted(predictions.values(), key=lambda found: isinstance(found, Detections)):  # boxes on top
+        if isinstance(found, Segmentation):
+            labels = upsampled_labels(found, target.geometry)
+            image = overlay(image, labels, reader.truth["segmentation"].scheme.palette)
+        elif isinstance(found, Detections):
+            shown = found.scores >= DRAWN_SCORE
+            image = draw_boxes(
+                image,
+                target.geometry.to_original(found.boxes[shown].cpu()).numpy(),
+                found.labels[shown].cpu().numpy(),
+                reader.class_names["detection"],
+                scores=found.scores[shown].cpu().numpy(),
+            )
+    return image
+
+
+def draw_sample(reader: Reader, kept: KeptSample) -> Picture:
+    """Ground truth on the left, predictions on the right, on the original picture."""
+    sample = reader.read(kept.index)
+    truth = draw_truth(sample.image, sample.target, reader)
+    result = draw_predictions(sample.image, kept.predictions, kept.target, reader)
     return side_by_side(truth, result, ("ground truth", "predicted"))
 
 
 class Pictures(Callback):
     """Writes ``samples/train_batch.png`` once and ``samples/val_NUMBER.png`` after each validation."""
 
-    def __init__(self, *, folder: Path, dataset: DrawDataset) -> None:
-        self.folder, self.reader = folder, dataset.reader
+    def __init__(self, *, folder: Path, data: Mapping[str, DrawDataset | None]) -> None:
+        self.folder = folder
+        self.readers = {name: dataset.reader for name, dataset in data.items() if dataset is not None}
         self._drew_batch = False
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """The batch as the network sees it: look at it before a long run."""
-        if trainer.is_global_zero and not self._drew_batch and "detection" in self.reader.class_names:
+        if trainer.is_global_zero and not self._drew_batch:
             self._drew_batch = True
-            draw_batch(batch, self.reader.class_names["detection"], self.folder / "train_batch.png")
+            draw_batch(batch, self.readers["train"], self.folder / "train_batch.png")
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The first pictures of the validation set."""
         assert isinstance(pl_module, VisionModule)
         if not trainer.is_global_zero or trainer.sanity_checking:
             return
-        for number, (index, found, target) in enumerate(pl_module.kept.get("detection", [])):
-            save_image(self.folder / f"val_{number}.png", draw_detections(self.reader, index, found, target))
+        for number, kept in enumerate(pl_module.kept):
+            save_image(self.folder / f"val_{number}.png", draw_sample(self.readers["val"], kept))

@@ -1,7 +1,8 @@
 """Pictures in, predictions in the pictures' own pixels out."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -11,21 +12,34 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
 from mbvision import checkpoint
-from mbvision.build import input_size
+from mbvision.build import eval_size
+from mbvision.data.frames import FrameSource
 from mbvision.data.images import decode_image, read_image
-from mbvision.data.transforms import resize
+from mbvision.data.transforms.evaluation import Fit, fit_image
+from mbvision.data.video import open_video
+from mbvision.draw import Colour, draw_boxes
+from mbvision.draw_masks import legend, overlay, with_legend
 from mbvision.errors import ConfigError, ImageError
 from mbvision.inference.fold import folded
+from mbvision.inference.smoothing import LogitSmoother
+from mbvision.inference.video import FrameResult, VideoRun
+from mbvision.masks import upsampled_labels
 from mbvision.network import Network
-from mbvision.structures import Detections, Geometry
+from mbvision.structures import Detections, Geometry, Segmentation
 from mbvision.tasks.base import Task
 
 Picture = str | Path | Image.Image | np.ndarray
+Image3 = UInt8[np.ndarray, "H W 3"]
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What was found in one picture, as NumPy arrays; boxes are ``x1 y1 x2 y2`` in its own pixels, best first."""
+    """What was found in one picture, as NumPy arrays; boxes are ``x1 y1 x2 y2`` in its own pixels, best first.
+
+    ``names`` are the boxes' classes. ``mask`` has a label for each of the picture's pixels, and ``mask_names`` the
+    classes' names by label; None and empty where the network does not segment.
+    """
 
     width: int
     height: int
@@ -33,33 +47,35 @@ class Result:
     scores: Float[np.ndarray, " N"] = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
     labels: Int[np.ndarray, " N"] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     names: tuple[str, ...] = ()
+    mask: UInt8[np.ndarray, "H W"] | None = None
+    mask_names: tuple[str, ...] = ()
 
     def above(self, score: float) -> "Result":
         """Only the detections with at least this score."""
         kept = self.scores >= score
         names = tuple(name for name, keep in zip(self.names, kept, strict=True) if keep)
-        return Result(
-            width=self.width,
-            height=self.height,
-            boxes=self.boxes[kept],
-            scores=self.scores[kept],
-            labels=self.labels[kept],
-            names=names,
-        )
+        return replace(self, boxes=self.boxes[kept], scores=self.scores[kept], labels=self.labels[kept], names=names)
 
     def as_json(self, source: str) -> dict[str, Any]:
-        """The JSON of one picture: its source, size and detections."""
+        """The JSON of one picture: its source, its size, its detections, and how many pixels each class of mask has."""
         found = zip(self.boxes.tolist(), self.scores.tolist(), self.labels.tolist(), self.names, strict=True)
-        return {
+        content: dict[str, Any] = {
             "source": source,
             "width": self.width,
             "height": self.height,
             "detections": [{"box": b, "score": s, "label": n, "name": name} for b, s, n, name in found],
         }
+        if self.mask is not None:
+            counts = np.bincount(self.mask.reshape(-1), minlength=len(self.mask_names)).tolist()
+            content["pixels"] = {name: count for name, count in zip(self.mask_names, counts, strict=False) if count}
+        return content
 
 
 class Predictor:
-    """A network made ready for inference, its tasks and class names; see `mbvision.load`."""
+    """A network made ready for inference, its tasks and class names; see `mbvision.load`.
+
+    ``palettes`` are the colours of the classes by task; ``fit`` is how a picture fills the input.
+    """
 
     def __init__(
         self,
@@ -67,14 +83,19 @@ class Predictor:
         network: Network,
         tasks: Mapping[str, Task[Any, Any]],
         class_names: Mapping[str, Sequence[str]],
+        palettes: Mapping[str, Sequence[Colour]],
         input_size: tuple[int, int],
+        fit: Fit = "stretch",
         device: str = "auto",
     ) -> None:
         self.device = choose_device(device)
         self.network = folded(network).to(self.device)
         self.tasks = dict(tasks)
         self.class_names = {name: tuple(names) for name, names in class_names.items()}
-        self.input_size = input_size
+        self.palettes: dict[str, list[Colour]] = {
+            name: [(red, green, blue) for red, green, blue in colours] for name, colours in palettes.items()
+        }
+        self.input_size, self.fit = input_size, fit
 
     @overload
     def predict(self, image: Picture) -> Result: ...
@@ -90,32 +111,72 @@ class Predictor:
             return self._predict([to_array(one) for one in image]) if image else []
         return self._predict([to_array(image)])[0]
 
-    @torch.inference_mode()
-    def _predict(self, images: Sequence[UInt8[np.ndarray, "H W 3"]]) -> list[Result]:
-        stacked = np.stack([resize(image, self.input_size) for image in images])
-        batch = torch.from_numpy(stacked).to(self.device).permute(0, 3, 1, 2).float().div_(255)
-        outputs = self.network(batch)
-        results: list[dict[str, Any]] = [{} for _ in images]
-        for name, task in self.tasks.items():
-            for image, result, prediction in zip(
-                images, results, task.predict(outputs[name], self.input_size), strict=True
-            ):
-                result |= self._in_pixels(name, prediction, image.shape[:2])
-        return [
-            Result(width=image.shape[1], height=image.shape[0], **result)
-            for image, result in zip(images, results, strict=True)
-        ]
+    def predict_video(self, path: str | Path, *, smoothing: float = 0.0) -> Iterator[FrameResult[Result]]:
+        """A video's frames, each with its result: ``for frame, result in model.predict_video(path)``.
 
-    def _in_pixels(self, name: str, prediction: Detections, size: tuple[int, int]) -> dict[str, Any]:
-        scale = (self.input_size[1] / size[1], self.input_size[0] / size[0])
-        boxes = Geometry(original=size, scale=scale).to_original(prediction.boxes.cpu())
-        labels = prediction.labels.cpu().numpy()
-        return {
-            "boxes": boxes.float().numpy(),
-            "scores": prediction.scores.cpu().numpy(),
-            "labels": labels,
-            "names": tuple(self.class_names[name][label] for label in labels.tolist()),
-        }
+        ``smoothing`` (0..1) steadies masks, see `LogitSmoother`. Raises `VideoError` for a file that is no video; one
+        that is damaged later on ends early, with a warning.
+        """
+        with open_video(Path(path)) as source, self.run(source, smoothing=smoothing) as run:
+            yield from run
+        if source.damage:
+            logger.warning("%s", source.summary)
+
+    def run(self, source: FrameSource, *, smoothing: float = 0.0) -> VideoRun[Result]:
+        """Any source of frames through the network, decoded while the network and the caller work."""
+        if not 0 <= smoothing < 1:
+            raise ConfigError(f"smoothing={smoothing}: must be at least 0 and below 1")
+        smoother = LogitSmoother(smoothing) if smoothing else None
+
+        def step(images: list[Image3]) -> list[Result]:
+            return self._predict(images, smoother)
+
+        return VideoRun(source, step)
+
+    @torch.inference_mode()
+    def _predict(self, images: Sequence[Image3], smoother: LogitSmoother | None = None) -> list[Result]:
+        fitted = [fit_image(image, self.input_size, self.fit) for image in images]
+        stacked = torch.from_numpy(np.stack([image for image, _ in fitted])).to(self.device)
+        outputs = self.network(stacked.permute(0, 3, 1, 2).float().div_(255))
+        found = {name: task.predict(outputs[name], self.input_size) for name, task in self.tasks.items()}
+        results = []
+        for row, (image, geometry) in enumerate(fitted):
+            predictions = {name: predictions[row] for name, predictions in found.items()}
+            if smoother and isinstance(mask := predictions.get("segmentation"), Segmentation):
+                predictions["segmentation"] = replace(mask, logits=smoother(mask.logits, image))
+            results.append(self._result(predictions, geometry))
+        return results
+
+    def _result(self, predictions: Mapping[str, Any], geometry: Geometry) -> Result:
+        """The predictions for one picture in its own pixels."""
+        height, width = geometry.original
+        result = Result(width=width, height=height)
+        for name, found in predictions.items():
+            if isinstance(found, Detections):
+                labels = found.labels.cpu().numpy()
+                result = replace(
+                    result,
+                    boxes=geometry.to_original(found.boxes.cpu()).float().numpy(),
+                    scores=found.scores.cpu().numpy(),
+                    labels=labels,
+                    names=tuple(self.class_names[name][label] for label in labels.tolist()),
+                )
+            elif isinstance(found, Segmentation):
+                mask = upsampled_labels(found, geometry)
+                result = replace(result, mask=mask, mask_names=self.class_names[name])
+        return result
+
+    def draw(self, image: Image3, result: Result) -> Image3:
+        """A copy of a picture with its result: the mask below, the boxes on top, the names of the mask's classes."""
+        if result.mask is not None:
+            palette = self.palettes["segmentation"]
+            image = overlay(image, result.mask, palette)
+            present = np.flatnonzero(np.bincount(result.mask.reshape(-1), minlength=256))
+            image = with_legend(image, legend(result.mask_names, palette, present.tolist(), width=image.shape[1]))
+        if "detection" not in self.class_names:
+            return image
+        names = self.class_names["detection"]
+        return draw_boxes(image, result.boxes, result.labels, names, scores=result.scores)
 
 
 def load(path: str | Path, *, device: str = "auto") -> Predictor:
@@ -128,7 +189,9 @@ def load(path: str | Path, *, device: str = "auto") -> Predictor:
         network=network,
         tasks=tasks,
         class_names=about["class_names"],
-        input_size=input_size(about["config"]),
+        palettes=about.get("palettes", {}),
+        input_size=eval_size(about["config"]),
+        fit=about["config"].get("fit", "stretch"),
         device=device,
     )
 

@@ -112,7 +112,7 @@ class BoxEvaluator(Metric):
         self._results = None
 
     def update(self, predictions: Sequence[Detections], targets: Sequence[Target]) -> None:
-        """Take the detections of a batch, in pixels of its input images.
+        """Take the detections of a batch, in pixels of its input images; images without annotated boxes do not count.
 
         Raises:
             DataError: an image is not in the annotations.
@@ -126,6 +126,8 @@ class BoxEvaluator(Metric):
         for target, xyxy, score, label in zip(
             targets, boxes.split(counts), scores.split(counts), labels.split(counts), strict=True
         ):
+            if target.boxes is None:
+                continue  # of a set without boxes, in a mix of sets
             self._add(target, xyxy, score.double().numpy(), label.long().numpy())
 
     def _add(self, target: Target, boxes: torch.Tensor, scores: np.ndarray, labels: np.ndarray) -> None:

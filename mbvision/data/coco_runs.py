@@ -1,0 +1,37 @@
+"""Run lengths of COCO masks, checked before the library that draws them sees them: lists, and packed strings."""
+
+from typing import Any
+
+
+def run_lengths(segmentation: dict[str, Any], size: tuple[int, int]) -> list[int] | None:
+    """The runs of a mask of (height, width) ``size``, column by column, zeros first; None where they do not fit it."""
+    counts = segmentation.get("counts")
+    runs = unpacked(counts) if isinstance(counts, str) else counts
+    if segmentation.get("size") != list(size) or not isinstance(runs, list) or not runs:
+        return None
+    if not all(type(run) is int and run >= 0 for run in runs) or sum(runs) != size[0] * size[1]:
+        return None
+    return runs
+
+
+def unpacked(text: str) -> list[int] | None:
+    """The runs in COCO's packed string; None where it is cut short or holds other characters.
+
+    A number is a series of characters from 48 on, each with 5 bits of it, lowest first, and a sixth bit for "more
+    follows"; its last bit is its sign. From the fourth number on it is the difference from the run two before.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for character in text:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64 or shift > 60:
+            return None
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:
+            value -= 1 << shift
+        runs.append(value + runs[-2] if len(runs) > 2 else value)
+        value = shift = 0
+    return None if shift else runs

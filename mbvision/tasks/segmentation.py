@@ -1,0 +1,62 @@
+"""Semantic segmentation with any segmentation head."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from mbvision.errors import AnnotationError
+from mbvision.heads.segmentation import SegmentationOutput
+from mbvision.losses.segmentation import SegmentationLoss
+from mbvision.metrics.mean_iou import MeanIoU
+from mbvision.structures import IGNORE, MaskAnnotations, Segmentation, Target
+from mbvision.tasks.base import Task
+
+
+class SemanticSegmentation(Task[SegmentationOutput, Segmentation]):
+    """A class for every pixel. Predictions stay as coarse as the head's logits until they are scored or drawn."""
+
+    metric = "mIoU"
+
+    def __init__(self, *, loss: SegmentationLoss, weight: float = 1.0) -> None:
+        self.cross_entropy = loss
+        self.weight = weight
+
+    def loss(
+        self, outputs: SegmentationOutput, targets: Sequence[Target], input_size: tuple[int, int]
+    ) -> dict[str, Tensor]:
+        """Losses ``class`` and, of a head that has one, ``auxiliary``.
+
+        Raises AnnotationError for a mask with a label that is no class.
+        """
+        rows = [index for index, target in enumerate(targets) if target.mask is not None]
+        if not rows:
+            zeros = {"class": outputs.logits.sum() * 0}
+            return zeros if outputs.auxiliary is None else zeros | {"auxiliary": outputs.auxiliary.sum() * 0}
+        masks = torch.stack([target.mask for target in targets if target.mask is not None])
+        _check_labels(masks, outputs.logits.shape[1], [targets[row].image_id for row in rows])
+        logits, auxiliary = outputs
+        if len(rows) < len(targets):
+            logits, auxiliary = logits[rows], None if auxiliary is None else auxiliary[rows]
+        return self.cross_entropy(logits, auxiliary, masks)
+
+    @torch.no_grad()
+    def predict(self, outputs: SegmentationOutput, input_size: tuple[int, int]) -> list[Segmentation]:
+        """The logits of each image, which span the whole input."""
+        return [Segmentation(logits=logits, input_size=input_size) for logits in outputs.logits.float()]
+
+    def evaluator(self, annotations: MaskAnnotations) -> MeanIoU:
+        """Mean intersection over union, and what belongs to it."""
+        return MeanIoU(annotations=annotations)
+
+
+def _check_labels(masks: UInt8[Tensor, "B H W"], num_classes: int, image_ids: Sequence[int | str]) -> None:
+    """Raise before a kernel on the device does, which would say neither image nor label."""
+    highest = masks.masked_fill(masks == IGNORE, 0).flatten(1).amax(dim=1).tolist()
+    for label, image_id in zip(highest, image_ids, strict=True):
+        if label >= num_classes:
+            raise AnnotationError(
+                f"image {image_id}: its mask holds the label {label}, the network has {num_classes} classes, 0 to "
+                f"{num_classes - 1} ({IGNORE} is ignored); correct the mask, or the classes of the data set"
+            )

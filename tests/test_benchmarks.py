@@ -9,7 +9,16 @@ import torch
 
 from benchmarks.timing import Case, check, measure
 
-NAMES = ("coco_evaluation", "data_pipeline", "inference", "matching", "postprocessing", "training_step")
+NAMES = (
+    "coco_evaluation",
+    "data_pipeline",
+    "inference",
+    "matching",
+    "postprocessing",
+    "segmentation",
+    "training_step",
+    "video",
+)
 
 
 # torchvision's own JPEG decoder is what its users have today, deprecated or not

@@ -31,7 +31,7 @@ ALLOWED |= {
     "weights": set(ALLOWED) | {"build", "checkpoint"},
     "engine": UPPER,
     "inference": UPPER,
-    "commands": UPPER | {"engine", "inference", "weights", "__init__"},
+    "commands": UPPER | {"analysis", "engine", "inference", "weights", "__init__"},
 }
 ONLY_IN = {
     "lightning": {"engine", "commands"},

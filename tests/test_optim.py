@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import SGD
 
 from mbvision.engine.callbacks import WarmAverage
-from mbvision.engine.optim import Schedule, cosine, exponential, parameter_groups, step
+from mbvision.engine.optim import Schedule, cosine, exponential, parameter_groups, poly, step
 from mbvision.errors import ConfigError, TrainingError
 
 
@@ -44,6 +44,13 @@ def test_cosine_is_half_way_at_half_the_steps_and_ends_at_its_final_factor() -> 
     assert rates(cosine, 4, final_factor=0.2) == pytest.approx(
         [1.0, 0.2 + 0.4 * (1 + math.sqrt(0.5)), 0.6, 0.2 + 0.4 * (1 - math.sqrt(0.5)), 0.2]
     )
+
+
+def test_poly_is_a_power_of_the_share_of_steps_left() -> None:
+    assert rates(poly, 4, power=2.0) == pytest.approx([1.0, 9 / 16, 1 / 4, 1 / 16, 0.0])
+    assert rates(poly, 2, power=1.0, final_factor=0.2) == pytest.approx([1.0, 0.6, 0.2])
+    with pytest.raises(ConfigError, match=r"schedule\.power=0"):
+        rates(poly, 2, power=0.0)
 
 
 def test_warm_up_rises_in_a_line_and_multiplies_the_schedule() -> None:
@@ -96,6 +103,17 @@ def test_the_average_follows_the_hand_worked_recursion() -> None:
         assert average.module.weight.item() == pytest.approx(wanted, rel=1e-6)
         assert average.module.mean.item() == pytest.approx(10 * wanted, rel=1e-6)
         assert average.module.count == model.count
+
+
+def test_an_average_of_every_third_step_decays_as_much_in_three_steps() -> None:
+    every = WarmAverage(decay=0.9, every_n_steps=3)
+    assert [step for step in range(9) if every.should_update(step_idx=step)] == [2, 5, 8]
+    assert not every.should_update(epoch_idx=2)
+    average, value = torch.tensor([1.0]), torch.tensor([0.0])
+    every._kwargs["multi_avg_fn"]([average], [value], torch.tensor(1000))
+    assert average.item() == pytest.approx(0.9**3)
+    with pytest.raises(TrainingError, match="ema_every_n_steps=0"):
+        WarmAverage(decay=0.9, every_n_steps=0)
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0])

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+from fractions import Fraction
 from importlib import import_module
 from pathlib import Path
 
@@ -16,7 +17,10 @@ import torchvision
 import mbvision
 from mbvision import weights
 from mbvision.commands import run
+from mbvision.data.cityscapes import SCHEME
 from mbvision.data.scenes import make_scenes
+from mbvision.inference.video_writer import VideoWriter
+from mbvision.metrics.mask_results import mask_writer
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", "datasets/README.md", "docs/several_machines.md"]
@@ -61,6 +65,18 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         cv2.imwrite(str(yolo / "images" / split / "a.jpg"), np.zeros((40, 40, 3), np.uint8))
         (yolo / "labels" / split / "a.txt").write_text("0 0.5 0.5 0.2 0.2\n")
     (yolo / "data.yaml").write_text("names: [thing]\ntrain: images/train\nval: images/val\n")
+    with VideoWriter(root / "video.mp4", size=(48, 64), rate=Fraction(25)) as video:
+        for number in range(3):
+            video.write(np.full((48, 64, 3), 80 * number, np.uint8), number / 25)
+    masks = root / "masks_folder"
+    for split in ("train", "val"):
+        for folder, kind in (("images", ".jpg"), ("masks", ".png")):
+            (masks / folder / split).mkdir(parents=True)
+            cv2.imwrite(str(masks / folder / split / f"a{kind}"), np.zeros((40, 40), np.uint8))
+    (masks / "classes.json").write_text('["ground", "thing"]')
+    labels = mask_writer(root / "masks", SCHEME)
+    for file in (scenes / "cityscapes/gtFine/val").rglob("*_labelIds.png"):
+        labels(file.name.removesuffix("_gtFine_labelIds.png"), np.zeros_like(cv2.imread(str(file), 0)))
     assert (
         run(
             import_module("mbvision.commands.train").main,
@@ -76,6 +92,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "archives=DOWNLOADS": f"archives={root}/photos",
         "archives=FOLDER": f"archives={root}/photos",
         "best.ckpt": f"{root}/r/best.ckpt",
+        "predictions=masks": f"predictions={root}/masks",
+        "data.root=datasets/cityscapes": f"data.root={scenes}/cityscapes",
+        "source=video.mp4": f"source={root}/video.mp4",
+        "root: BOXES": f"root: {scenes}",
+        "root: MASKS": f"root: {masks}",
         "photos/*.jpg": f"{root}/photos/*.jpg",
         "output=found": f"output={root}/found",
         "predictions=results.json": f"predictions={root}/results.json",
@@ -111,8 +132,8 @@ def test_the_command_runs(
         trunk = torchvision.models.mobilenet_v3_large(width_mult=0.35).state_dict()
         monkeypatch.setattr(weights, "load_state_dict_from_url", lambda *_, **__: trunk)
         arguments += [a for a in TINY if a.partition("=")[0] not in {w.partition("=")[0] for w in arguments}]
-        if not any(a.startswith("data=") for a in arguments):
-            arguments += ["data=coco", f"data.root={place['scenes']}"]
+        if not any(a.startswith(("data=", "data.sets=")) for a in arguments):
+            arguments += ["data=voc", f"data.root={place['scenes']}"]
         if "backbone.weights=torchvision:IMAGENET1K_V2" in arguments:
             arguments.append("backbone.width_rule=absolute")
     if name == "train" and "trainer=ddp" in arguments:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mbvision.build import build_network, build_reader, input_size
+from mbvision.build import build_network, input_size
 from mbvision.commands.compose import compose_config
 from mbvision.engine.data_module import VisionData
 from mbvision.engine.module import VisionModule
@@ -75,8 +75,7 @@ def build(settings: dict[str, Any]) -> tuple[VisionModule, VisionData]:
     from mbvision.commands import fitting
 
     L.seed_everything(settings["seed"], verbose=False)
-    train_reader = build_reader(settings, settings["data"]["train_split"])
-    val_reader = build_reader(settings, settings["data"]["val_split"])
+    train_reader, val_reader = fitting.build_readers(settings)
     names = {name: len(classes) for name, classes in train_reader.class_names.items()}
     network = build_network(settings, names)
     fitting.load_start(network, settings, train_reader.class_names)

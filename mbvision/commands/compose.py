@@ -105,12 +105,14 @@ def _data_set(number: int, given: Any) -> dict[str, Any]:
         )
     base = OmegaConf.load(conf_folder() / "data" / f"{given['name']}.yaml")
     for name in given:
-        if name != "name" and name not in base:
+        if name not in ("name", "tasks") and name not in base:
             raise ConfigError(f"{key}.{name}: there is no such key{nearest(name, [str(known) for known in base])}")
-    merged = OmegaConf.create({"data": OmegaConf.merge(base, {k: v for k, v in given.items() if k != "name"})})
-    OmegaConf.resolve(merged)
-    plain: Any = OmegaConf.to_container(merged.data)
-    return dict(plain)
+    own = {k: v for k, v in given.items() if k not in ("name", "tasks")}
+    plain: Any = OmegaConf.to_container(OmegaConf.merge(base, own))
+    tasks = given.get("tasks", list(plain["readers"]))
+    if not isinstance(tasks, list) or not tasks or set(tasks) - set(plain["readers"]):
+        raise ConfigError(f"{key}.tasks={tasks}: give a list of {', '.join(plain['readers'])}")
+    return {**plain, "readers": {task: plain["readers"][task] for task in tasks}}
 
 
 def _group_overrides(overrides: Sequence[str]) -> list[str]:

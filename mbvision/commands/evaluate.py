@@ -16,7 +16,7 @@ Score masks of another program: python tools/evaluate.py predictions=FOLDER data
 
   checkpoint=PATH         a checkpoint of train
   data=scenes             coco, voc, cityscapes, camvid, masks_folder; data.root=FOLDER data.images=FOLDER
-  split=NAME              default data.val_split
+  split=NAME              default data.val_split       tasks=[detection]   of several heads this one alone
   score_threshold=0.001   default: the checkpoint's
   input_size=[512,1024]   default: the checkpoint's
   scales=[0.75,1.0,1.25]  flip=true             segmentation: averages over scales and mirror images
@@ -71,7 +71,7 @@ def score_file(config: Mapping[str, Any]) -> dict[str, Any]:
         )
     if not predictions.is_dir():
         raise ConfigError(
-            "predictions= needs the ground truth: annotations=PATH for boxes, data= and data.root= for a folder of masks"
+            "predictions= needs the ground truth: annotations=PATH for boxes, data= and data.root= for masks"
         )
     from mbvision.build import build_reader
     from mbvision.commands.score_masks import score_masks

@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
 
     from mbvision.inference.predictor import load
 
-    _refuse_overwriting(output, [*pictures, *videos])
+    _refuse_overwriting(output, pictures, videos)
     model = load(config["checkpoint"], device=config["device"])
     output.mkdir(parents=True, exist_ok=True)
     whole = True
@@ -143,10 +143,11 @@ def _frame_sources(
     return found + [(stem, partial(open_video, path)) for path, stem in zip(videos, unique_stems(videos), strict=True)]
 
 
-def _refuse_overwriting(output: Path, sources: Sequence[Path]) -> None:
-    folder = output.resolve()
-    if touched := [source for source in sources if source.resolve().parent == folder]:
-        raise ConfigError(f"output={output} is where {touched[0]} lies and might be overwritten: name another folder")
+def _refuse_overwriting(output: Path, pictures: Sequence[Path], videos: Sequence[Path]) -> None:
+    written = {(output / f"{stem}.{kind}").resolve() for stem in unique_stems(pictures) for kind in ("jpg", "png")}
+    written |= {(output / f"{stem}.mp4").resolve() for stem in unique_stems(videos)}
+    if touched := [source for source in (*pictures, *videos) if source.resolve() in written]:
+        raise ConfigError(f"output={output} would overwrite {touched[0]}: name another folder")
 
 
 def unique_stems(paths: Sequence[Path]) -> list[str]:

@@ -84,7 +84,10 @@ def score_checkpoint(config: Mapping[str, Any]) -> dict[str, Any]:
 def tasks_to_score(config: Mapping[str, Any], about: Mapping[str, Any]) -> list[str]:
     """Those of the network's tasks for which the data set has labels; several scales and windows score masks alone."""
     labelled = {task for one in config["data"]["sets"] or [config["data"]] for task in one["readers"]}
-    names = [name for name in about["config"]["heads"] if name in labelled]
+    wanted = config["tasks"] or list(about["config"]["heads"])
+    if not isinstance(wanted, list) or set(wanted) - set(about["config"]["heads"]):
+        raise ConfigError(f"tasks={wanted}: give a list of the network's heads, {list(about['config']['heads'])}")
+    names = [name for name in wanted if name in labelled]
     if not names:
         raise ConfigError(
             f"data: the set has labels for {', '.join(sorted(labelled))}, the network is for"

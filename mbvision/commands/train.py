@@ -19,7 +19,7 @@ Train a network: python tools/train.py task=ssdlite backbone=mobilenet_v3_small 
   input_size=320               or [height,width]           output_stride=32       16, 8
   fit=stretch                  letterbox, native: how a picture fills the input
   data=scenes                  coco, voc, cityscapes, camvid, masks_folder; data.root=FOLDER data.images=FOLDER
-  'data.sets=[{name: coco, root: A}, {name: camvid, root: B}]'   several sets, each labelled for one task
+  'data.sets=[{name: coco, root: A, tasks: [detection]}, {name: camvid, root: B}]'   several sets, one for each task
   data.train_split=NAME        data.val_split=NAME         data.on_bad_item=skip  error
   loader.batch_size=32         loader.workers=2
   optimizer=sgd                rmsprop, adamw              optimizer.lr=0.05
@@ -80,6 +80,7 @@ def train(config: dict[str, Any], command: Sequence[str]) -> Mapping[str, Any]:
 
     from mbvision.build import build_network, input_size
     from mbvision.commands import fitting
+    from mbvision.commands.costs import format_costs, joint_costs
 
     resume = Path(config["resume"]) if config["resume"] else None
     if resume:
@@ -90,7 +91,10 @@ def train(config: dict[str, Any], command: Sequence[str]) -> Mapping[str, Any]:
         torch.set_num_threads(config["threads"])
     size = input_size(config)
     train_reader, val_reader = fitting.build_readers(config)
-    network = build_network(config, {name: len(train_reader.class_names[name]) for name in config["heads"]})
+    num_classes = {name: len(train_reader.class_names[name]) for name in config["heads"]}
+    network = build_network(config, num_classes)
+    if len(num_classes) > 1:
+        logger.info("%s", format_costs(joint_costs(config, num_classes)))
     fitting.load_start(network, config, train_reader.class_names)
     data = fitting.build_data(config, train_reader, val_reader, size)
     module = fitting.build_module(config, network, val_reader)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from torch import nn
@@ -20,6 +21,7 @@ def norms_of_single_values(network: nn.Module) -> Iterator[None]:
 
     def switch(norm: nn.Module, inputs: tuple[Any, ...]) -> None:
         if norm.training and inputs[0].numel() == inputs[0].shape[1]:
+            _say_once()
             switched.append(norm.eval())
 
     # SyncBatchNorm is no BatchNorm2d: it takes its statistics over all processes.
@@ -32,3 +34,11 @@ def norms_of_single_values(network: nn.Module) -> Iterator[None]:
             hook.remove()
         for norm in switched:
             norm.train()
+
+
+@cache
+def _say_once() -> None:
+    logger.warning(
+        "a batch of one image: batch norms of 1x1 maps use their running statistics for it; loader.batch_size= of 2 or"
+        " more trains them better"
+    )

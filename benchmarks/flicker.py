@@ -86,7 +86,9 @@ def main(arguments: Sequence[str]) -> int:
             sigma=options.sigma,
             smoothing=smoothing,
         )
-        print(f"smoothing {smoothing}: {found[smoothing][0]:.4%} of pixels change label, mIoU {found[smoothing][1]:.4f}")
+        print(
+            f"smoothing {smoothing}: {found[smoothing][0]:.4%} of pixels change label, mIoU {found[smoothing][1]:.4f}"
+        )
     before, after = found[0.0], found[options.smoothing]
     print(f"flicker falls by {1 - after[0] / before[0]:.1%}, mIoU changes by {after[1] - before[1]:+.4f}")
     return 0

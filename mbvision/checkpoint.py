@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from mbvision import __version__
 from mbvision.backbones.pretrained import load_strict
@@ -130,7 +130,7 @@ def rebuild(content: Mapping[str, Any], path: Path) -> tuple[Network, dict[str, 
     return network, build_tasks(config), about
 
 
-def load_weights(network: Network, weights: Mapping[str, Tensor], path: Path) -> None:
+def load_weights(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
     """Load strictly. Raises `CheckpointError` naming the file and the first tensor that differs or is not finite."""
     try:
         load_strict(network, weights)

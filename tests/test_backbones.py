@@ -62,9 +62,10 @@ def test_declared_features_are_what_forward_returns(path: Path, width: float, ou
     factory = FACTORIES[name]
     assert config.pop("_target_") == f"{factory.__module__}.{factory.__name__}"
     assert config.pop("weights") is None
+    dense_tap = config.pop("dense_tap")
     arguments = {str(key): value for key, value in config.items()}
     taps = list(build(name).features)
-    assert {"c1", "c2", "c3_first", "c3_depthwise", "c3", "c4", "c5"} <= set(taps)
+    assert {"c1", "c2", "c3_first", "c3_depthwise", "c3", "c4", "c5", dense_tap} <= set(taps)
     backbone = build(name, **arguments, taps=taps)
     with torch.inference_mode():
         outputs = backbone(torch.empty(1, 3, 65, 90))

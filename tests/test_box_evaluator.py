@@ -19,6 +19,11 @@ BOX = (10.0, 10.0, 50.0, 50.0)
 STYLES = [("coco", "pycocotools"), ("coco", "hotcoco"), ("voc", "pycocotools")]
 
 
+def unboxed(image_id: int | str, geometry: Geometry) -> Target:
+    """The target of an annotated image; evaluation compares with the annotations, not with the target's boxes."""
+    return Target(image_id=image_id, geometry=geometry, boxes=torch.zeros(0, 4))
+
+
 def batch(annotations: BoxAnnotations, results: BoxResults, images: list[int]) -> tuple[list[Detections], list[Target]]:
     """The results of some images as a network would give them at half size, moved by (8, 16)."""
     predictions = []
@@ -34,7 +39,7 @@ def batch(annotations: BoxAnnotations, results: BoxResults, images: list[int]) -
             )
         )
     geometry = Geometry(original=(480, 640), scale=(0.5, 0.5), offset=(8, 16))
-    return predictions, [Target(image_id=annotations.image_ids[image], geometry=geometry) for image in images]
+    return predictions, [unboxed(annotations.image_ids[image], geometry) for image in images]
 
 
 def clipped_and_by_image(annotations: BoxAnnotations, results: BoxResults) -> tuple[BoxAnnotations, BoxResults]:
@@ -84,7 +89,7 @@ def test_results_are_float64_boxes_of_the_original_image_by_image() -> None:
         boxes=torch.tensor([[0.1, 0.2, 300.0, 50.0]]), scores=torch.tensor([0.7]), labels=torch.tensor([1])
     )
     none = Detections(boxes=torch.zeros(0, 4), scores=torch.zeros(0), labels=torch.zeros(0, dtype=torch.int64))
-    evaluator.update([one, none], [Target(image_id=name, geometry=third) for name in ("b", "a")])
+    evaluator.update([one, none], [unboxed(name, third) for name in ("b", "a")])
     with pytest.raises(RuntimeError, match="compute"):
         _ = evaluator.results
     evaluator.compute()

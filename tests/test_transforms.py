@@ -13,6 +13,7 @@ from mbvision.data.transforms.colour import ColourDistortion
 from mbvision.data.transforms.evaluation import ResizeTransform
 from mbvision.data.transforms.pipeline import TrainTransform
 from mbvision.data.transforms.ssd import SSDCrop, _good_crops, ssd_train
+from mbvision.data.transforms.window import FILL
 from mbvision.errors import ConfigError
 from mbvision.structures import Geometry, Sample, Target
 
@@ -156,7 +157,7 @@ def test_drawn_crops_keep_boxes_by_centre_and_respect_the_minimum_overlap() -> N
         crop = SSDCrop(size=(32, 32), min_ious=(0.5,), zoom_out=0.0)
         crop.set_random_seed(seed)
         boxes = np.array(random_boxes(random, 1, 1, 3))
-        window = crop.get_params_dependent_on_data({}, {"bboxes": boxes})["window"]
+        window = crop.draw((60, 80), boxes)
         kept = crop.apply_to_bboxes(np.c_[boxes, np.arange(3)], window)
         centres = (boxes[:, :2] + boxes[:, 2:]) / 2
         held = ((centres > window[:2]) & (centres < window[2:])).all(axis=1)
@@ -172,7 +173,7 @@ def test_drawn_crops_keep_boxes_by_centre_and_respect_the_minimum_overlap() -> N
 
 def test_zooming_out_shrinks_the_picture_into_a_filled_canvas() -> None:
     sample = make_sample(60, 80, [[0.0, 0.0, 80.0, 60.0]])
-    crop = SSDCrop(size=(64, 64), min_ious=(1.0,), zoom_out=1.0, fill=(1, 2, 3))
+    crop = SSDCrop(size=(64, 64), min_ious=(1.0,), zoom_out=1.0)
     result = TrainTransform(steps=[crop])(sample, 4)
     assert result.target.boxes is not None
     x1, y1, x2, y2 = result.target.boxes[0].tolist()
@@ -181,7 +182,7 @@ def test_zooming_out_shrinks_the_picture_into_a_filled_canvas() -> None:
     outside = np.ones((64, 64), dtype=bool)
     outside[int(y1) : int(y2) + 2, int(x1) : int(x2) + 2] = False
     outside[max(int(y1) - 1, 0) : int(y2) + 2, max(int(x1) - 1, 0) : int(x2) + 2] = False
-    assert (result.image[outside] == (1, 2, 3)).all()
+    assert (result.image[outside] == FILL).all()
 
 
 def test_colours_without_strength_are_the_identity_and_brightness_is_an_offset() -> None:

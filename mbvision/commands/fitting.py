@@ -169,7 +169,7 @@ def score(trainer: L.Trainer, module: VisionModule, data: VisionData, path: Path
     trainer.validate(module, data, verbose=False)
     if not module.metrics:
         return {}
-    return {"step": content["global_step"], "epoch": content["epoch"], **merged(module.metrics)}
+    return {"step": content["global_step"], "epoch": content["epoch"], **merged(module.metrics, len(data.val_set))}
 
 
 def finish(

@@ -78,7 +78,7 @@ def score_checkpoint(config: Mapping[str, Any]) -> dict[str, Any]:
     trainer.validate(module, loaders, verbose=False)
     if trainer.is_global_zero:
         write_outputs(folder, split, module, reader)
-    return merged(module.metrics)
+    return merged(module.metrics, len(reader))
 
 
 def tasks_to_score(config: Mapping[str, Any], about: Mapping[str, Any]) -> list[str]:

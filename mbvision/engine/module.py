@@ -8,7 +8,7 @@ import lightning.pytorch as L
 import torch
 import torch.distributed as dist
 from lightning.pytorch.plugins.precision import MixedPrecision
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import Metric
 
@@ -16,7 +16,6 @@ from mbvision.engine import random_state
 from mbvision.engine.guard import StepGuard
 from mbvision.engine.optim import Schedule, parameter_groups
 from mbvision.engine.single_image import norms_of_single_values
-from mbvision.network import Network
 from mbvision.structures import Batch, Target
 from mbvision.tasks.base import Task
 
@@ -24,7 +23,7 @@ from mbvision.tasks.base import Task
 class KeptSample(NamedTuple):
     """A validated picture to draw: its place in the data set, its target, and what each task says of it."""
 
-    index: int
+    place: int
     target: Target
     predictions: dict[str, Any]
 
@@ -39,7 +38,7 @@ class VisionModule(L.LightningModule):
     def __init__(
         self,
         *,
-        network: Network,
+        network: nn.Module,
         tasks: Mapping[str, Task[Any, Any]],
         optimizer: Callable[..., Optimizer] | None = None,
         schedule: Schedule | None = None,
@@ -128,7 +127,8 @@ class VisionModule(L.LightningModule):
                     bar = key == self.tasks[name].metric
                     # All processes hold the same number: the maximum, unlike the mean, rounds nothing.
                     self.log(f"val/{name}/{key}", value, prog_bar=bar, reduce_fx="max", sync_dist=True)
-        self.log("val/score", self.score, reduce_fx="max", sync_dist=True)
+        if self.trainer.state.fn == "fit":
+            self.log("val/score", self.score, reduce_fx="max", sync_dist=True)
 
     @property
     def score(self) -> float:

@@ -63,7 +63,7 @@ def draw_predictions(image: Picture, predictions: Mapping[str, Any], target: Tar
 
 def draw_sample(reader: Reader, kept: KeptSample) -> Picture:
     """Ground truth on the left, predictions on the right, on the original picture."""
-    sample = reader.read(kept.index)
+    sample = reader.read(kept.place)
     truth = draw_truth(sample.image, sample.target, reader)
     result = draw_predictions(sample.image, kept.predictions, kept.target, reader)
     return side_by_side(truth, result, ("ground truth", "predicted"))

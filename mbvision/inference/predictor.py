@@ -19,6 +19,7 @@ from mbvision.data.transforms.evaluation import Fit, fit_image
 from mbvision.data.video import open_video
 from mbvision.draw import Colour, draw_boxes
 from mbvision.draw_masks import legend, overlay, with_legend
+from mbvision.draw_masks import palette as default_palette
 from mbvision.errors import ConfigError, ImageError
 from mbvision.inference.fold import folded
 from mbvision.inference.smoothing import LogitSmoother
@@ -74,7 +75,8 @@ class Result:
 class Predictor:
     """A network made ready for inference, its tasks and class names; see `mbvision.load`.
 
-    ``palettes`` are the colours of the classes by task; ``fit`` is how a picture fills the input.
+    ``palettes`` are the colours of masks' classes by task, where the data set has any; ``fit`` is how a picture fills
+    the input.
     """
 
     def __init__(
@@ -83,8 +85,8 @@ class Predictor:
         network: Network,
         tasks: Mapping[str, Task[Any, Any]],
         class_names: Mapping[str, Sequence[str]],
-        palettes: Mapping[str, Sequence[Colour]],
         input_size: tuple[int, int],
+        palettes: Mapping[str, Sequence[Colour]] | None = None,
         fit: Fit = "stretch",
         device: str = "auto",
     ) -> None:
@@ -93,7 +95,7 @@ class Predictor:
         self.tasks = dict(tasks)
         self.class_names = {name: tuple(names) for name, names in class_names.items()}
         self.palettes: dict[str, list[Colour]] = {
-            name: [(red, green, blue) for red, green, blue in colours] for name, colours in palettes.items()
+            name: [(red, green, blue) for red, green, blue in colours] for name, colours in (palettes or {}).items()
         }
         self.input_size, self.fit = input_size, fit
 
@@ -169,7 +171,7 @@ class Predictor:
     def draw(self, image: Image3, result: Result) -> Image3:
         """A copy of a picture with its result: the mask below, the boxes on top, the names of the mask's classes."""
         if result.mask is not None:
-            palette = self.palettes["segmentation"]
+            palette = self.palettes.get("segmentation") or default_palette(len(result.mask_names))
             image = overlay(image, result.mask, palette)
             present = np.flatnonzero(np.bincount(result.mask.reshape(-1), minlength=256))
             image = with_legend(image, legend(result.mask_names, palette, present.tolist(), width=image.shape[1]))

@@ -59,21 +59,22 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def merged(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def merged(metrics: Mapping[str, Mapping[str, Any]], pictures: int) -> dict[str, Any]:
     """The metrics of several tasks as those of one: a class has what every task says of it.
 
-    ``images`` and ``images_total`` are sums where the tasks are scored on different pictures.
+    ``pictures`` is the size of the data set. ``images`` and ``images_total`` count pictures, whether each has labels for
+    every task or the tasks have pictures of their own.
     """
     result: dict[str, Any] = {}
     per_class: dict[str, dict[str, Any]] = {}
     for scores in metrics.values():
         for name, row in scores.get("per_class", {}).items():
             per_class[name] = per_class.get(name, {}) | dict(row)
-        for key in ("images", "images_total"):
-            seen = [other[key] for other in metrics.values()]
-            result[key] = seen[0] if len(set(seen)) == 1 else sum(seen)
         result |= {key: value for key, value in scores.items() if key not in ("per_class", "images", "images_total")}
-    return result | {"per_class": per_class}
+    apart = sum(scores["images_total"] for scores in metrics.values()) == pictures
+    scored = [scores["images"] for scores in metrics.values()]
+    images = {"images": sum(scored) if apart else max(scored), "images_total": pictures}
+    return {**result, "per_class": per_class, **images}
 
 
 def format_table(metrics: Mapping[str, Any]) -> str:

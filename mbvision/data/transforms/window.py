@@ -60,10 +60,11 @@ def cut(image: Array, window: Array, size: tuple[int, int], fill: int | tuple[in
     left, top = min(max(round(x1), 0), width - 1), min(max(round(y1), 0), height - 1)
     right, bottom = max(min(round(x2), width), left + 1), max(min(round(y2), height), top + 1)
     scale_x, scale_y = size[1] / (x2 - x1), size[0] / (y2 - y1)
-    to_left = min(max(round((left - x1) * scale_x), 0), size[1] - 1)
-    to_top = min(max(round((top - y1) * scale_y), 0), size[0] - 1)
-    to_right = min(max(round((right - x1) * scale_x), to_left + 1), size[1])
-    to_bottom = min(max(round((bottom - y1) * scale_y), to_top + 1), size[0])
+    # A window that begins within the picture begins within a pixel: half of one is no reason for a border of filling.
+    to_left = min(max(round(-x1 * scale_x), 0), size[1] - 1)
+    to_top = min(max(round(-y1 * scale_y), 0), size[0] - 1)
+    to_right = max(size[1] - max(round((x2 - width) * scale_x), 0), to_left + 1)
+    to_bottom = max(size[0] - max(round((y2 - height) * scale_y), 0), to_top + 1)
     shrink = resize if image.ndim == 3 else resize_mask
     piece = shrink(image[top:bottom, left:right], (to_bottom - to_top, to_right - to_left))
     if piece.shape[:2] == size:

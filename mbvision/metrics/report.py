@@ -62,8 +62,8 @@ def _plain(value: Any) -> Any:
 def merged(metrics: Mapping[str, Mapping[str, Any]], pictures: int) -> dict[str, Any]:
     """The metrics of several tasks as those of one: a class has what every task says of it.
 
-    ``pictures`` is the size of the data set. ``images`` and ``images_total`` count pictures, whether each has labels for
-    every task or the tasks have pictures of their own.
+    ``pictures`` is the size of the data set. ``images`` and ``images_total`` count pictures, whether each has labels
+    for every task or the tasks have pictures of their own.
     """
     result: dict[str, Any] = {}
     per_class: dict[str, dict[str, Any]] = {}

@@ -25,6 +25,11 @@ def palette(num_classes: int) -> tuple[Colour, ...]:
     return tuple(class_colour(label) for label in range(num_classes))
 
 
+def background_of(names: Sequence[str]) -> int | None:
+    """The label of the class that is called background, where there is one."""
+    return names.index("background") if "background" in names else None
+
+
 def overlay(
     image: UInt8[np.ndarray, "H W 3"],
     labels: UInt8[np.ndarray, "H W"],

@@ -12,13 +12,16 @@ from lightning.pytorch.callbacks import Callback
 from mbvision.data.base import Reader
 from mbvision.data.sampling import DrawDataset
 from mbvision.draw import draw_boxes, grid, save_image, side_by_side
-from mbvision.draw_masks import overlay
+from mbvision.draw_masks import background_of, overlay
 from mbvision.engine.module import KeptSample, VisionModule
 from mbvision.masks import upsampled_labels
 from mbvision.structures import Batch, Detections, Segmentation, Target
 
 DRAWN_SCORE = 0.3
 """Detections below this score are left out of pictures."""
+
+TINT = 0.6
+"""The share of a class's colour in a tinted picture."""
 
 Picture = UInt8[np.ndarray, "H W 3"]
 
@@ -36,19 +39,24 @@ def draw_batch(batch: Batch, reader: Reader, path: Path, limit: int = 16) -> Non
 def draw_truth(image: Picture, target: Target, reader: Reader) -> Picture:
     """A picture with the boxes and the mask of its target."""
     if target.mask is not None:
-        image = overlay(image, target.mask.cpu().numpy(), reader.truth["segmentation"].scheme.palette)
+        image = draw_mask(image, target.mask.cpu().numpy(), reader)
     if target.boxes is not None and target.box_labels is not None:
         names = reader.class_names["detection"]
         image = draw_boxes(image, target.boxes.cpu().numpy(), target.box_labels.cpu().numpy(), names)
     return image
 
 
+def draw_mask(image: Picture, labels: UInt8[np.ndarray, "H W"], reader: Reader) -> Picture:
+    """A picture tinted by class; background stays as it is."""
+    scheme = reader.truth["segmentation"].scheme
+    return overlay(image, labels, scheme.palette, TINT, background=background_of(scheme.class_names))
+
+
 def draw_predictions(image: Picture, predictions: Mapping[str, Any], target: Target, reader: Reader) -> Picture:
     """The original picture with what each task says of it."""
     for found in sorted(predictions.values(), key=lambda found: isinstance(found, Detections)):  # boxes on top
         if isinstance(found, Segmentation):
-            labels = upsampled_labels(found, target.geometry)
-            image = overlay(image, labels, reader.truth["segmentation"].scheme.palette)
+            image = draw_mask(image, upsampled_labels(found, target.geometry), reader)
         elif isinstance(found, Detections):
             shown = found.scores >= DRAWN_SCORE
             image = draw_boxes(

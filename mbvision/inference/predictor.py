@@ -18,7 +18,7 @@ from mbvision.data.images import decode_image, read_image
 from mbvision.data.transforms.evaluation import Fit, fit_image
 from mbvision.data.video import open_video
 from mbvision.draw import Colour, draw_boxes
-from mbvision.draw_masks import legend, overlay, with_legend
+from mbvision.draw_masks import background_of, legend, overlay, with_legend
 from mbvision.draw_masks import palette as default_palette
 from mbvision.errors import ConfigError, ImageError
 from mbvision.inference.fold import folded
@@ -172,7 +172,7 @@ class Predictor:
         """A copy of a picture with its result: the mask below, the boxes on top, the names of the mask's classes."""
         if result.mask is not None:
             palette = self.palettes.get("segmentation") or default_palette(len(result.mask_names))
-            image = overlay(image, result.mask, palette)
+            image = overlay(image, result.mask, palette, background=background_of(result.mask_names))
             present = np.flatnonzero(np.bincount(result.mask.reshape(-1), minlength=256))
             image = with_legend(image, legend(result.mask_names, palette, present.tolist(), width=image.shape[1]))
         if "detection" not in self.class_names:

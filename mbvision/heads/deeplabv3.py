@@ -10,7 +10,7 @@ from mbvision.backbones.base import FeatureSpec
 from mbvision.backbones.blocks import ConvNormAct
 from mbvision.errors import ConfigError
 from mbvision.heads.base import Head
-from mbvision.heads.segmentation import AuxiliaryHead, SegmentationOutput, check_arguments, initialise
+from mbvision.heads.segmentation import AuxiliaryHead, SegmentationOutput, check_arguments
 
 RATES_AT_16 = (6, 12, 18)
 """Atrous rates on features of stride 16: arXiv:1706.05587, section 3.3; doubled at stride 8, halved at 32."""
@@ -71,11 +71,8 @@ class DeepLabV3(Head):
         self.extra = _conv(filters, filters, norm_momentum, 3) if extra_conv else nn.Identity()
         self.output = nn.Conv2d(filters, num_classes, 1)
         self.auxiliary: AuxiliaryHead | None = None
-        outputs = [self.output]
         if len(taps) == 2:
             self.auxiliary = AuxiliaryHead(features[taps[1]].channels, num_classes, norm_momentum=norm_momentum)
-            outputs.append(self.auxiliary.output)
-        initialise(self, outputs)
 
     def forward(self, features: Mapping[str, Tensor]) -> SegmentationOutput:
         """Logits as coarse as the tap."""

@@ -11,7 +11,7 @@ from mbvision.backbones.base import FeatureSpec
 from mbvision.backbones.blocks import ConvNormAct
 from mbvision.errors import ConfigError
 from mbvision.heads.base import Head
-from mbvision.heads.segmentation import SegmentationOutput, check_arguments, initialise, resize
+from mbvision.heads.segmentation import SegmentationOutput, check_arguments, resize
 
 LARGE_POOLS = {8: (97, (32, 40)), 16: (49, (16, 20)), 32: (25, (4, 5))}
 """Kernel, and stride (vertical, horizontal), of the large pool by the stride of what is pooled.
@@ -75,7 +75,6 @@ class LRASPP(Head):
         self.gate = nn.Sigmoid() if gate == "sigmoid" else nn.Hardsigmoid()
         self.high_output = nn.Conv2d(filters, num_classes, 1)
         self.low_output = nn.Conv2d(low.channels, num_classes, 1)
-        initialise(self, [self.high_output, self.low_output])
 
     def forward(self, features: Mapping[str, Tensor]) -> SegmentationOutput:
         """Logits as coarse as the shallow tap; there is no auxiliary head."""

@@ -29,6 +29,7 @@ from benchmarks.timing import Case, Table, check, measure, one_thread, parser, r
 from mbvision.data.transforms.window import resize
 from mbvision.heads.ssdlite import SSDLite
 from mbvision.inference.predictor import Predictor, to_array
+from mbvision.structures import Geometry
 
 CANDIDATES = 3_000
 to_tensor = ObjectDetection()
@@ -111,7 +112,8 @@ def stages(ssd: SSD, predictor: Predictor, pictures: Sequence[Image.Image]) -> d
 
     def our_output(outputs: dict[str, Any]) -> Any:
         (found,) = predictor.tasks["detection"].predict(outputs["detection"], SIZE)
-        return predictor._in_pixels("detection", found, (480, 640))
+        geometry = Geometry(original=(480, 640), scale=(SIZE[1] / 640, SIZE[0] / 480))
+        return predictor.result({"detection": found}, geometry)
 
     theirs, ours = [their_input(picture) for picture in pictures], [our_input(picture) for picture in pictures]
     raw_theirs, raw_ours = [their_network(images) for images in theirs], [predictor.network(images) for images in ours]

@@ -146,10 +146,10 @@ class Predictor:
             predictions = {name: predictions[row] for name, predictions in found.items()}
             if smoother and isinstance(mask := predictions.get("segmentation"), Segmentation):
                 predictions["segmentation"] = replace(mask, logits=smoother(mask.logits, image))
-            results.append(self._result(predictions, geometry))
+            results.append(self.result(predictions, geometry))
         return results
 
-    def _result(self, predictions: Mapping[str, Any], geometry: Geometry) -> Result:
+    def result(self, predictions: Mapping[str, Any], geometry: Geometry) -> Result:
         """The predictions for one picture in its own pixels."""
         height, width = geometry.original
         result = Result(width=width, height=height)

@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	@touch $(STAMP)
 
-demo: $(STAMP)  ## Train a small detector on the built-in scenes, and score it (about 6 minutes on two cores)
+demo: $(STAMP)  ## Train a small detector on the built-in scenes, and score it (12 CPU-minutes)
 	$(BIN)/python tools/train.py experiment=demo
 
 test: $(STAMP)  ## Run the tests

@@ -260,3 +260,15 @@ def test_the_tools_are_commands() -> None:
         timeout=120,
     )
     assert done.returncode == 2 and done.stderr.startswith("error: source=nowhere.jpg") and done.stderr.count("\n") == 1
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(data: list[str], tmp_path: Path) -> None:
+    (tmp_path / "empty.json").write_text("[]")
+    truth = f"annotations={data[1].partition('=')[2]}/annotations/instances_val2017.json"
+    words = [sys.executable, "tools/evaluate.py", f"predictions={tmp_path}/empty.json", truth]
+    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    error = process.stderr.read().decode()
+    process.stderr.close()
+    assert process.wait() == 0 and "Traceback" not in error and "BrokenPipe" not in error

@@ -1,6 +1,7 @@
 """The commands: one module with a ``main`` each. ``mbvision NAME`` and ``python tools/NAME.py`` are the same."""
 
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -39,6 +40,9 @@ def run(command: Callable[[Sequence[str]], int | None], arguments: Sequence[str]
     except MBVisionError as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader of our output, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's last flush fails once more
+        return 0
     except OSError as error:
         if error.filename is None:
             raise

@@ -48,10 +48,10 @@ def main(arguments: Sequence[str]) -> int:
         metrics = score_checkpoint(config)
     else:
         raise ConfigError("say what to score: checkpoint=PATH, or predictions=PATH with annotations= or data=")
-    print(format_table(metrics))
-    print(f"\nscored {metrics['images']} of {metrics['images_total']} pictures")
     if config["output"]:
         write_metrics(Path(config["output"]), metrics)
+    print(format_table(metrics))
+    print(f"\nscored {metrics['images']} of {metrics['images_total']} pictures")
     return 0
 
 

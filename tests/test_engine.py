@@ -206,16 +206,23 @@ def test_a_batch_of_one_image_trains_and_norms_go_back_to_training(root: Path) -
 def test_overfitting_sees_one_batch_with_one_augmentation(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = []
-    step = VisionModule.training_step
+    seen, scored = [], []
+    train_step, validation_step = VisionModule.training_step, VisionModule.validation_step
 
     def note(self: VisionModule, batch: Batch, batch_idx: int) -> Tensor:
-        seen.append(batch.images.clone())
-        return step(self, batch, batch_idx)
+        seen.append((batch.images.clone(), [target.image_id for target in batch.targets]))
+        return train_step(self, batch, batch_idx)
+
+    def note_scored(self: VisionModule, batch: Batch, batch_idx: int) -> None:
+        scored.append([target.image_id for target in batch.targets])
+        validation_step(self, batch, batch_idx)
 
     monkeypatch.setattr(VisionModule, "training_step", note)
-    fit(config(root, "trainer=overfit", "trainer.accelerator=cpu", "trainer.max_epochs=3"), tmp_path)
-    assert len(seen) == 3 and all(torch.equal(images, seen[0]) for images in seen)
+    monkeypatch.setattr(VisionModule, "validation_step", note_scored)
+    overfit = ["trainer=overfit", "trainer.accelerator=cpu", "trainer.max_epochs=3"]
+    fit(config(root, *overfit, "trainer.check_val_every_n_epoch=1"), tmp_path)
+    assert len(seen) == 3 and all(torch.equal(images, seen[0][0]) for images, _ in seen)
+    assert scored == [seen[0][1]] * 3  # what is learnt by heart is what is scored
 
 
 def test_learns(root: Path) -> None:

@@ -60,9 +60,14 @@ def check_resumable(config: Config, path: Path) -> None:
 
 
 def build_readers(config: Config) -> tuple[Reader, Reader]:
-    """The readers of the training and the validation split, with the same classes in the same order."""
+    """The readers of the training and the validation split, with the same classes in the same order.
+
+    Where a batch is to be learnt by heart, both are the training split.
+    """
     labels = {"tasks": tuple(config["heads"]), "class_slots": config.get("class_slots", "contiguous")}
     train = build_reader(config["data"], "train_split", **labels)
+    if config["trainer"]["overfit_batches"]:
+        return train, train
     return train, build_reader(config["data"], "val_split", **labels, class_names=train.class_names)
 
 

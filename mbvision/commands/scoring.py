@@ -8,7 +8,7 @@ import lightning.pytorch as L
 
 from mbvision import checkpoint
 from mbvision.build import build_reader, build_tasks, eval_size, input_size, make
-from mbvision.data.base import Reader
+from mbvision.data.sampling import DrawDataset
 from mbvision.data.transforms.evaluation import NativeTransform
 from mbvision.draw import plot_precision_recall, save_image
 from mbvision.draw_masks import plot_confusion
@@ -77,7 +77,7 @@ def score_checkpoint(config: Mapping[str, Any]) -> dict[str, Any]:
     )
     trainer.validate(module, loaders, verbose=False)
     if trainer.is_global_zero:
-        write_outputs(folder, split, module, reader)
+        write_outputs(folder, split, module, loaders.val_set)
     return merged(module.metrics, len(reader))
 
 
@@ -100,7 +100,7 @@ def tasks_to_score(config: Mapping[str, Any], about: Mapping[str, Any]) -> list[
     return names
 
 
-def write_outputs(folder: Path, split: str, module: VisionModule, reader: Reader) -> None:
+def write_outputs(folder: Path, split: str, module: VisionModule, dataset: DrawDataset) -> None:
     """Results for the evaluation servers, plots, and sample pictures. Masks were written on the way."""
     boxes, masks = module.evaluators.get("detection"), module.evaluators.get("segmentation")
     if isinstance(boxes, BoxEvaluator):
@@ -115,5 +115,5 @@ def write_outputs(folder: Path, split: str, module: VisionModule, reader: Reader
     if isinstance(masks, MeanIoU):
         plot_confusion(masks.matrix, masks.annotations.scheme.class_names, folder / "confusion.png")
     for number, kept in enumerate(module.kept):
-        save_image(folder / "samples" / f"{number}.png", draw_sample(reader, kept))
+        save_image(folder / "samples" / f"{number}.png", draw_sample(dataset, kept))
     print(f"predictions, plots and pictures in {folder}\n")

@@ -42,7 +42,7 @@ class ResumableLoader(DataLoader[Sample]):
 class VisionData(L.LightningDataModule):
     """Training and validation loaders over two readers; the same seed gives the same batches for any number of workers.
 
-    With ``repeat_epoch`` every epoch has the order and the augmentation of the first one.
+    With ``repeat_epoch`` every epoch has the order and the augmentation of the first one, and so has validation.
     """
 
     def __init__(
@@ -77,7 +77,8 @@ class VisionData(L.LightningDataModule):
                 on_bad_item=on_bad_item,
                 max_bad_fraction=max_bad_fraction,
             )
-        self.val_set = DrawDataset(reader=val_reader, transform=val_transform, seed=seed, shuffle=False)
+        # To learn a batch by heart is to be scored on it: the first of the same order.
+        self.val_set = DrawDataset(reader=val_reader, transform=val_transform, seed=seed, shuffle=repeat_epoch)
 
     @property
     def sets(self) -> dict[str, DrawDataset | None]:
@@ -118,7 +119,7 @@ class VisionData(L.LightningDataModule):
         workers = min(self.workers, os.cpu_count() or 1)
         return ResumableLoader(
             sampler=EpochSampler(
-                length=len(dataset), rank=rank, world_size=world, even=even, repeat=even and self.repeat_epoch
+                length=len(dataset), rank=rank, world_size=world, even=even, repeat=self.repeat_epoch or not even
             ),
             dataset=dataset,
             batch_size=self.batch_size,

@@ -69,9 +69,10 @@ def draw_predictions(image: Picture, predictions: Mapping[str, Any], target: Tar
     return image
 
 
-def draw_sample(reader: Reader, kept: KeptSample) -> Picture:
+def draw_sample(dataset: DrawDataset, kept: KeptSample) -> Picture:
     """Ground truth on the left, predictions on the right, on the original picture."""
-    sample = reader.read(kept.place)
+    reader = dataset.reader
+    sample = reader.read(int(dataset.order(0)[kept.place]))
     truth = draw_truth(sample.image, sample.target, reader)
     result = draw_predictions(sample.image, kept.predictions, kept.target, reader)
     return side_by_side(truth, result, ("ground truth", "predicted"))
@@ -82,7 +83,7 @@ class Pictures(Callback):
 
     def __init__(self, *, folder: Path, data: Mapping[str, DrawDataset | None]) -> None:
         self.folder = folder
-        self.readers = {name: dataset.reader for name, dataset in data.items() if dataset is not None}
+        self.data = {name: dataset for name, dataset in data.items() if dataset is not None}
         self._drew_batch = False
 
     def on_train_batch_start(
@@ -91,7 +92,7 @@ class Pictures(Callback):
         """The batch as the network sees it: look at it before a long run."""
         if trainer.is_global_zero and not self._drew_batch:
             self._drew_batch = True
-            draw_batch(batch, self.readers["train"], self.folder / "train_batch.png")
+            draw_batch(batch, self.data["train"].reader, self.folder / "train_batch.png")
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The first pictures of the validation set."""
@@ -99,4 +100,4 @@ class Pictures(Callback):
         if not trainer.is_global_zero or trainer.sanity_checking:
             return
         for number, kept in enumerate(pl_module.kept):
-            save_image(self.folder / f"val_{number}.png", draw_sample(self.readers["val"], kept))
+            save_image(self.folder / f"val_{number}.png", draw_sample(self.data["val"], kept))

@@ -85,7 +85,7 @@ def test_splits_that_cannot_be_scored_or_are_not_there_are_refused(tmp_path: Pat
     with pytest.raises(ConfigError, match="coarse annotations only"):
         cityscapes(root=tmp_path, split="train_extra")
     with pytest.raises(ConfigError, match="choose fine or coarse"):
-        cityscapes(root=tmp_path, split="train", annotation="rough")  # type: ignore[arg-type]
+        cityscapes(root=tmp_path, split="train", annotation="rough")  # type: ignore[arg-type]  # a wrong value on purpose
     with pytest.raises(DataError, match="no such folder"):
         cityscapes(root=tmp_path, split="train")
 

@@ -149,7 +149,7 @@ def test_the_voc_classes_need_cocos_categories(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"id 5 is not 'airplane' there; set .*classes=all"):
         coco_masks(root=tmp_path, split="train")
     with pytest.raises(ConfigError, match="choose voc or all"):
-        coco_masks(root=tmp_path, split="train", classes="some")  # type: ignore[arg-type]
+        coco_masks(root=tmp_path, split="train", classes="some")  # type: ignore[arg-type]  # a wrong value on purpose
 
 
 def test_categories_that_voc_has_not_are_background(tmp_path: Path) -> None:

@@ -92,4 +92,4 @@ def test_counting_leaves_the_network_as_it_is() -> None:
 
 def test_an_unknown_convention_is_refused_with_the_choices() -> None:
     with pytest.raises(ConfigError, match="'flops'; choose plain or paper"):
-        count(nn.Identity(), (8, 8), "flops")  # type: ignore[arg-type]
+        count(nn.Identity(), (8, 8), "flops")  # type: ignore[arg-type]  # a wrong value on purpose

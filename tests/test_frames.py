@@ -83,7 +83,7 @@ class Numbers(FrameSource):
         self.count = count
         super().__init__(name="numbers", size=(2, 2), rate=Fraction(25), frames_declared=count)
 
-    def _pictures(self):  # type: ignore[no-untyped-def]
+    def _pictures(self):  # type: ignore[no-untyped-def]  # a generator of whatever the test needs
         for number in range(self.count):
             yield None, np.full((2, 2, 3), number, dtype=np.uint8)
 

@@ -17,7 +17,7 @@ STORED = np.array([[0, 1, 2, 255], [2, 2, 0, 1], [1, 0, 255, 0]], dtype=np.uint8
 
 
 def _saved(path: Path, pixels: np.ndarray, **options: object) -> Path:
-    Image.fromarray(pixels).save(path, **options)  # type: ignore[arg-type]
+    Image.fromarray(pixels).save(path, **options)  # type: ignore[arg-type]  # options differ from test to test
     return path
 
 
@@ -29,7 +29,7 @@ def _palette_image() -> Image.Image:
 
 
 def _read(path: Path, **options: object) -> np.ndarray:
-    return read_mask(path, root=path.parent, scheme=SCHEME, **options)  # type: ignore[arg-type]
+    return read_mask(path, root=path.parent, scheme=SCHEME, **options)  # type: ignore[arg-type]  # options differ from test to test
 
 
 def test_the_palette_is_the_one_of_pascal_voc() -> None:
@@ -152,7 +152,7 @@ def test_wrong_schemes_are_named() -> None:
         ({"class_names": [str(i) for i in range(256)]}, "256 classes"),
     ):
         with pytest.raises(DataError, match=rf"^here: .*{reason}"):
-            mask_scheme(source="here", **arguments)  # type: ignore[arg-type]
+            mask_scheme(source="here", **arguments)  # type: ignore[arg-type]  # options differ from test to test
 
 
 def _reader(folder: Path, *, orientation: int = 1) -> MaskReader:

@@ -70,8 +70,8 @@ def test_scale_one_without_flip_is_the_evaluations_picture() -> None:
     plain = {"min_scale": 1.0, "max_scale": 1.0, "flip": 0.0, "colour": False}
     for fit in ("stretch", "letterbox"):
         sample = make_sample(64, 64)
-        trained = segmentation_train(size=(48, 48), fit=fit, **plain)(sample, 0)  # type: ignore[arg-type]
-        np.testing.assert_array_equal(trained.image, ResizeTransform(size=(48, 48), fit=fit)(sample, 0).image)  # type: ignore[arg-type]
+        trained = segmentation_train(size=(48, 48), fit=fit, **plain)(sample, 0)  # type: ignore[arg-type]  # parametrised, or wrong on purpose
+        np.testing.assert_array_equal(trained.image, ResizeTransform(size=(48, 48), fit=fit)(sample, 0).image)  # type: ignore[arg-type]  # parametrised, or wrong on purpose
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_scale_one_without_flip_is_the_evaluations_picture() -> None:
     ],
 )
 def test_the_scale_of_each_fit_by_hand(fit: str, picture: tuple[int, int], scale: tuple[float, float]) -> None:
-    assert fit_scale(picture, (40, 50), fit) == scale  # type: ignore[arg-type]
+    assert fit_scale(picture, (40, 50), fit) == scale  # type: ignore[arg-type]  # parametrised, or wrong on purpose
 
 
 def test_a_letterboxed_picture_lies_top_left_and_its_boxes_with_it() -> None:
@@ -110,4 +110,4 @@ def test_values_out_of_range_are_refused_by_their_key() -> None:
     with pytest.raises(ConfigError, match=r"transform\.train\.flip=2"):
         segmentation_train(size=(32, 32), flip=2)
     with pytest.raises(ConfigError, match="fit=crop: choose stretch, letterbox, native"):
-        ResizeTransform(size=(32, 32), fit="crop")  # type: ignore[arg-type]
+        ResizeTransform(size=(32, 32), fit="crop")  # type: ignore[arg-type]  # parametrised, or wrong on purpose

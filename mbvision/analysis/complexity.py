@@ -73,6 +73,7 @@ def count(network: nn.Module, input_size: tuple[int, int], convention: Conventio
     for name, layer in names.items():
         if isinstance(layer, _SHAPE_KEEPERS):
             # most of the time would go into finding out that their shapes stay
+            # (on a copy that is thrown away, which is why a method may be replaced)
             layer.forward = _unchanged  # type: ignore[method-assign, assignment]
         layer.register_forward_hook(watch(name))
     with torch.no_grad():

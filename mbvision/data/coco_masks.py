@@ -166,6 +166,7 @@ def _outlines(path: Path, records: list[Record], pictures: PictureList, label_of
         polygons=_ends([len(own) for own in polygons]),
         points=_ends([len(polygon) for polygon in flat]),
         coordinates=np.fromiter(chain.from_iterable(flat), dtype=np.float64),
+        # mypy cannot tell that a shape without polygons is one of run lengths
         runs={j: shape for j, (_, shape) in enumerate(kept) if not polygons[j]},  # type: ignore[misc]
     )
 

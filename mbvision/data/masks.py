@@ -4,6 +4,7 @@ A file holds values (palette indices, gray levels) or the classes' colours; a `M
 """
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -288,8 +289,7 @@ def mask_reader(items: Sequence[MaskItem], scheme: MaskScheme, *, source: str, m
     if not ids:
         raise DataError(f"{source}: holds no picture with a mask")
     if len(set(ids)) < len(ids):
-        seen: set[int | str] = set()
-        twice = next(i for i in ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
+        twice = Counter(ids).most_common(1)[0][0]
         raise DataError(f"{source}: the picture {twice!r} is there twice; name each split once")
     annotations = MaskAnnotations(scheme=scheme, image_ids=ids)
     return MaskReader(annotations=annotations, items=items, max_pixels=max_pixels)

@@ -7,11 +7,11 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import distributed
 from torchmetrics import Metric
 
 from mbvision.errors import ConfigError, DataError, TrainingError
 from mbvision.metrics.coco_ap import Backend, check_backend, coco_ap
+from mbvision.metrics.gathering import first_copies
 from mbvision.metrics.results import BoxResults
 from mbvision.metrics.voc_ap import check_iou, voc_ap
 from mbvision.structures import BoxAnnotations, Detections, Target, image_index
@@ -153,7 +153,7 @@ class BoxEvaluator(Metric):
 
     def compute(self) -> dict[str, Any]:
         """The main numbers, ``per_class``, ``images`` (scored) and ``images_total``; equal in every process."""
-        images = _first_copies(_gather(self._images))
+        images = first_copies(self._images)
         self._results = _concatenate(images)
         scored = np.zeros(len(self.annotations), dtype=np.bool_)
         scored[list(images)] = True
@@ -163,23 +163,6 @@ class BoxEvaluator(Metric):
             "images": len(images),
             "images_total": len(self.annotations),
         }
-
-
-def _gather(images: dict[int, _ImageResults]) -> list[dict[int, _ImageResults]]:
-    """The images of every process, in the order of ranks."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return [images]
-    parts: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(parts, images)
-    return parts
-
-
-def _first_copies(parts: list[dict[int, _ImageResults]]) -> dict[int, _ImageResults]:
-    """Each image once, sorted by its place in the data set."""
-    merged: dict[int, _ImageResults] = {}
-    for part in reversed(parts):
-        merged |= part
-    return dict(sorted(merged.items()))
 
 
 def _concatenate(images: dict[int, _ImageResults]) -> BoxResults:

@@ -7,11 +7,11 @@ import cv2
 import numpy as np
 import torch
 from jaxtyping import Int, Int64, UInt8
-from torch import distributed
 from torchmetrics import Metric
 
 from mbvision.errors import DataError, TrainingError
 from mbvision.masks import upsampled_labels
+from mbvision.metrics.gathering import first_copies
 from mbvision.structures import IGNORE, MaskAnnotations, MaskScheme, Segmentation, Target
 
 Labels = UInt8[np.ndarray, "H W"]
@@ -187,7 +187,7 @@ class MeanIoU(Metric):
 
     def compute(self) -> dict[str, Any]:
         """The main numbers, ``per_class``, ``images`` (scored) and ``images_total``; equal in every process."""
-        images = _gather(self._images)
+        images = first_copies(self._images)
         classes = len(self.annotations.scheme.class_names)
         self._matrix = np.zeros((classes, classes + 1), dtype=np.int64)
         for counts in images.values():
@@ -197,15 +197,3 @@ class MeanIoU(Metric):
             "images": len(images),
             "images_total": len(self.annotations),
         }
-
-
-def _gather(images: dict[int, _Counts]) -> dict[int, _Counts]:
-    """The images of every process, each once: its copy in the lowest rank."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return images
-    parts: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(parts, images)
-    merged: dict[int, _Counts] = {}
-    for part in reversed(parts):
-        merged |= part
-    return merged

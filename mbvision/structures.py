@@ -12,7 +12,7 @@ Conventions, stated once:
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -43,47 +43,41 @@ class Geometry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """What is known about one image; what is not annotated is None."""
+    """What is known about one image; what is not annotated is None.
+
+    ``label`` is its class; ``label_shares`` is what each class has of a picture that several were mixed into, and adds
+    up to 1. ``attributes`` are 1 for yes, 0 for no, and 255 where it is not known. ``identity`` says who it shows.
+    """
 
     image_id: int | str
     geometry: Geometry
     label: int | None = None
+    label_shares: Float[Tensor, " C"] | None = None
+    attributes: UInt8[Tensor, " A"] | None = None
+    identity: int | None = None
     boxes: Float[Tensor, "N 4"] | None = None
     box_labels: Int[Tensor, " N"] | None = None
     mask: UInt8[Tensor, "H W"] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Small tensors travel between processes as arrays: each tensor would open a file of shared memory."""
-        boxes = None if self.boxes is None else self.boxes.numpy()
-        box_labels = None if self.box_labels is None else self.box_labels.numpy()
-        return _unpack_target, (self.image_id, self.geometry, self.label, boxes, box_labels, self.mask)
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        small = {name: values[name].numpy() for name in _SMALL_TENSORS if values[name] is not None}
+        return _unpack_target, (values | small,)
 
     def to(self, device: torch.device) -> "Target":
         """The same target with its tensors on ``device``."""
-        return replace(
-            self,
-            boxes=None if self.boxes is None else self.boxes.to(device, non_blocking=True),
-            box_labels=None if self.box_labels is None else self.box_labels.to(device, non_blocking=True),
-            mask=None if self.mask is None else self.mask.to(device, non_blocking=True),
-        )
+        tensors = {name: getattr(self, name) for name in (*_SMALL_TENSORS, "mask")}
+        moved = {name: t.to(device, non_blocking=True) for name, t in tensors.items() if t is not None}
+        return replace(self, **moved)
 
 
-def _unpack_target(
-    image_id: int | str,
-    geometry: Geometry,
-    label: int | None,
-    boxes: np.ndarray | None,
-    box_labels: np.ndarray | None,
-    mask: Tensor | None,
-) -> Target:
-    return Target(
-        image_id=image_id,
-        geometry=geometry,
-        label=label,
-        boxes=None if boxes is None else torch.from_numpy(boxes),
-        box_labels=None if box_labels is None else torch.from_numpy(box_labels),
-        mask=mask,
-    )
+_SMALL_TENSORS = ("label_shares", "attributes", "boxes", "box_labels")
+
+
+def _unpack_target(values: dict[str, Any]) -> Target:
+    small = {name: torch.from_numpy(values[name]) for name in _SMALL_TENSORS if values[name] is not None}
+    return Target(**(values | small))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

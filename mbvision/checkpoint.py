@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -56,8 +58,7 @@ def read(path: Path) -> dict[str, Any]:
             raise CheckpointError(
                 f"{path} is not a checkpoint: torch.save did not write it, or it was cut off"
             ) from error
-        reason = str(error).strip().splitlines()
-        raise CheckpointError(f"{path} cannot be loaded: {reason[0] if reason else type(error).__name__}") from error
+        raise CheckpointError(f"{path} cannot be loaded: {_reason(error)}") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a dictionary of weights")
     if "sha256" in content and content["sha256"] != weights_digest(content["state_dict"]):
@@ -65,6 +66,49 @@ def read(path: Path) -> dict[str, Any]:
             f"{path}: the weights do not match their SHA-256, so the file is damaged; use another copy"
         )
     return content
+
+
+def _reason(error: Exception) -> str:
+    """Why ``torch.load`` failed, in one line."""
+    text = str(error).strip()
+    if found := re.search(r"GLOBAL (\S+)", text):
+        return (
+            f"it holds the Python object {found[1]}, and objects can run code, so only tensors and plain data are read;"
+            " save the weights alone: torch.save(model.state_dict(), FILE)"
+        )
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def read_any(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    """The tensors of a checkpoint, a plain state dict or a safetensors file, and the description where it is ours.
+
+    Prefixes that wrappers leave (``module.``, ``_orig_mod.``) are taken off. Raises `CheckpointError` as ``read``, and
+    where there are no tensors.
+    """
+    path = Path(path)
+    if path.suffix == ".safetensors" and path.is_file():
+        return _read_safetensors(path)
+    content = read(path)
+    about = content.get("mbvision")
+    state = content.get("state_dict", content.get("model", content))
+    if not isinstance(state, Mapping):
+        raise CheckpointError(f"{path} holds a {type(state).__name__} where the weights should be; save a state dict")
+    tensors = {re.sub(r"^(module\.|_orig_mod\.)+", "", k): v for k, v in state.items() if isinstance(v, Tensor)}
+    if not tensors:
+        raise CheckpointError(f"{path} holds no tensors: it is not a file of weights")
+    return tensors, about if isinstance(about, dict) else None
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no mapping
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is not a whole safetensors file ({error}); use another copy") from error
+    if not tensors:
+        raise CheckpointError(f"{path} holds no tensors: it is not a file of weights")
+    return tensors, json.loads(metadata["mbvision"]) if "mbvision" in metadata else None
 
 
 def weights_digest(weights: Mapping[str, Tensor]) -> str:

@@ -141,12 +141,16 @@ def test_layer_too_many_is_named(small: dict[str, Tensor]) -> None:
 
 @pytest.mark.parametrize("extra", ["features.4.block.4.0.weight", "features.20.0.weight", "fc.weight"])
 def test_torchvision_layer_without_a_place_is_named(small: dict[str, Tensor], extra: str) -> None:
-    with pytest.raises(CheckpointError, match=rf"{extra} is no layer of this backbone"):
+    with pytest.raises(CheckpointError, match=rf"{extra} is \[1\] in the weights and is no layer of this backbone"):
         rename_torchvision(small | {extra: torch.zeros(1)}, mobilenet_v3_small(taps=["c5"]))
 
 
 def test_weights_of_another_architecture_are_refused(small: dict[str, Tensor]) -> None:
-    with pytest.raises(CheckpointError, match="is no layer of this backbone"):
+    message = r"is \[32, 3, 3, 3\] in the network and \[16, 3, 3, 3\] in the weights \(features.0.0.weight there"
+    with pytest.raises(CheckpointError, match=message):
         load_trunk(mobilenet_v2(taps=["c5"]), small)
+    message = r"features.1.block.1.fc1.weight is \[8, 16, 1, 1\] in the weights and is no layer of this backbone"
+    with pytest.raises(CheckpointError, match=message):
+        load_trunk(mobilenet_v3_large(taps=["c5"]), small)
     with pytest.raises(CheckpointError, match="in the network and missing"):
         load_trunk(mobilenet_v2(taps=["c5"]), {})

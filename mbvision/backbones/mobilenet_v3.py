@@ -79,11 +79,11 @@ def mobilenet_v3_large(
 ) -> MobileNet:
     """MobileNetV3-Large down to the deepest of ``taps``; ``c5`` is the last 1x1 convolution.
 
-    ``width`` > 0; ``width_rule`` "ratio" scales expansions with their input (paper, TensorFlow), "absolute" on their
-    own (torchvision). ``output_stride`` is 32, 16 or 8; ``dilation_rule`` "torchvision" dilates the block that loses
-    its stride too. ``reduced_tail`` true halves the stride-32 blocks and the last convolution as detectors do (the
-    paper's table 6, and torchvision), "segmentation" the stage's first expansion as well (table 7). ConfigError
-    otherwise.
+    ``width`` > 0; ``width_rule`` "ratio" scales expansions with their input (paper, TensorFlow), "absolute" on
+    their own (torchvision), "timm" is "ratio" with a whole stem below 0.75. ``output_stride`` is 32, 16 or 8;
+    ``dilation_rule`` "torchvision" dilates the block that loses its stride too. ``reduced_tail`` true halves the
+    stride-32 blocks and the last convolution as detectors do (the paper's table 6, and torchvision), "segmentation"
+    the stage's first expansion as well (table 7). ConfigError otherwise.
     """
     table = _edit(LARGE, reduced_tail, width, width_rule, output_stride, dilation_rule)
     return _build(table, taps, norm_eps, norm_momentum, padding)

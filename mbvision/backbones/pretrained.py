@@ -1,25 +1,26 @@
-"""Weights by other names: torchvision's state dicts turned into ours, and strict loading of trunks.
+"""Weights by other names: torchvision's and timm's state dicts turned into ours, and strict loading of trunks.
 
 Our names are those of a Network: ``backbone.`` for the trunk, ``heads.classification.`` for the classifier.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 
 from mbvision.backbones.base import Backbone
+from mbvision.backbones.names import TIMM_STAGES, Form, Layers, timm_layers, torchvision_layers
 from mbvision.errors import CheckpointError
 
-_CONV_NORM = {".0": ".conv", ".1": ".norm"}
-_SQUEEZE = {".fc1": ".reduce", ".fc2": ".expand"}
-_CLASSIFIERS = {
-    "classifier.0": "heads.classification.hidden",  # V3
-    "classifier.3": "heads.classification.output",  # V3
-    "classifier.1": "heads.classification.output",  # V2
-}
-_REMEDY = "build it with the backbone, width and classes that they were trained with"
-_TRUNK = re.compile(r"features\.|backbone\.features\.|backbone\.\d+\.")
+_REMEDY = "build it with the backbone, width, width rule and classes that they were trained with"
+_TRUNK = re.compile(r"features\.|backbone\.features\.|backbone\.\d+\.|blocks\.|conv_stem\.|conv_head\.|bn\d\.")
+
+
+def torchvision_form(state: Mapping[str, Tensor]) -> Form:
+    """Whether a torchvision state dict is a classifier's, a detector's, or a segmenter's."""
+    if any(key.startswith("backbone.features.") for key in state):
+        return "detector"
+    return "segmenter" if any(key.startswith("backbone.") for key in state) else "classifier"
 
 
 def rename_torchvision(state: Mapping[str, Tensor], backbone: Backbone) -> dict[str, Tensor]:
@@ -27,38 +28,43 @@ def rename_torchvision(state: Mapping[str, Tensor], backbone: Backbone) -> dict[
 
     ``state`` is the state dict of a classifier, or of SSDLite, LR-ASPP or DeepLabV3 on MobileNetV3; the latter three
     give their trunk only, what else they hold is left to the heads. Layers deeper than ``backbone`` was built are left
-    out. A name that fits neither raises CheckpointError.
+    out. CheckpointError names the first layer that has no place in ``backbone`` or another shape.
     """
-    family = "conv" if any(key.startswith("features.1.conv.") for key in state) else "block"
-    names = {theirs: f"backbone.{ours}" for theirs, ours in _trunk_names(backbone, family)}
-    contained = any(key.startswith("backbone.") for key in state)
-    if any(key.startswith("backbone.features.") for key in state):
-        split = _split(backbone)
-        names = {_in_ssdlite(theirs, split): ours for theirs, ours in names.items()}
-    elif contained:
-        names = {theirs.replace("features.", "backbone.", 1): ours for theirs, ours in names.items()}
-    else:
-        names |= _CLASSIFIERS
-    renamed = {}
-    for key, tensor in state.items():
-        layer, _, leaf = key.rpartition(".")
-        if layer in names:
-            renamed[f"{names[layer]}.{leaf}"] = tensor
-        elif not _may_be_left(key, backbone, contained):
-            raise CheckpointError(f"{key} is no layer of this backbone; these weights are of another network")
-    return renamed
+    form = torchvision_form(state)
+    v2 = any(key.startswith("features.1.conv.") for key in state)
+    layers = torchvision_layers(backbone, "v2" if v2 else "v3", form)
+    return _rename(state, layers, backbone, contained=form != "classifier", cut=_is_cut(backbone))
+
+
+def rename_timm(state: Mapping[str, Tensor], backbone: Backbone) -> dict[str, Tensor]:
+    """The weights of a timm MobileNetV1, V2 or V3 under our names, its 1x1 behind the pool as a linear layer.
+
+    Layers deeper than ``backbone`` was built are left out. CheckpointError as in ``rename_torchvision``.
+    """
+    blocks = sum(re.fullmatch(r"blocks\.\d+\.\d+\.conv_dw\.weight", key) is not None for key in state)
+    if blocks not in TIMM_STAGES:
+        raise CheckpointError(
+            f"a timm network with {blocks} depthwise blocks is none of V1 (13), V2 (17), V3-Large (15) and"
+            " V3-Small (11); these weights are of another network"
+        )
+    cut = _is_cut(backbone) and not blocks == len(backbone.blocks) == 13  # V1 ends with its blocks
+    renamed = _rename(state, timm_layers(backbone, blocks), backbone, contained=False, cut=cut)
+    hidden = "heads.classification.hidden.weight"
+    return renamed | ({hidden: renamed[hidden].flatten(1)} if hidden in renamed else {})
 
 
 def load_trunk(backbone: Backbone, state: Mapping[str, Tensor]) -> None:
     """Copy the trunk's weights into ``backbone``; heads in ``state`` are ignored, and layers deeper than it was built.
 
-    ``state`` is that of a Network (``backbone.stem...``), of a Backbone (``stem...``), or torchvision's. Raises
+    ``state`` is that of a Network (``backbone.stem...``), of a Backbone (``stem...``), torchvision's or timm's. Raises
     CheckpointError as ``load_strict``.
     """
     if "stem.conv.weight" in state:
         trunk = dict(state)
     else:
-        if "backbone.stem.conv.weight" not in state:
+        if "conv_stem.weight" in state:
+            state = rename_timm(state, backbone)
+        elif "backbone.stem.conv.weight" not in state:
             state = rename_torchvision(state, backbone)
         trunk = {key.removeprefix("backbone."): value for key, value in state.items() if key.startswith("backbone.")}
     load_strict(backbone, {key: value for key, value in trunk.items() if not _is_deeper(key, backbone)})
@@ -67,16 +73,19 @@ def load_trunk(backbone: Backbone, state: Mapping[str, Tensor]) -> None:
 def load_strict(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Copy ``state`` into ``module``.
 
-    Raises CheckpointError, before anything is copied, for the first layer missing, of another shape or too many.
+    Raises CheckpointError, before anything is copied, for the first layer missing, of another shape or kind, or too
+    many.
     """
     expected = module.state_dict()
     for name, tensor in expected.items():
-        shape = list(tensor.shape)
         if name not in state:
-            raise CheckpointError(f"{name} is {shape} in the network and missing from the weights; {_REMEDY}")
-        if state[name].shape != tensor.shape:
             raise CheckpointError(
-                f"{name} is {shape} in the network and {list(state[name].shape)} in the weights; {_REMEDY}"
+                f"{name} is {list(tensor.shape)} in the network and missing from the weights; {_REMEDY}"
+            )
+        _check_shape(name, tensor, state[name], "")
+        if tensor.is_floating_point() and not state[name].is_floating_point():
+            raise CheckpointError(
+                f"{name} is {state[name].dtype} in the weights; only floating-point weights are loaded"
             )
     for name, tensor in state.items():
         if name not in expected:
@@ -84,46 +93,40 @@ def load_strict(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     module.load_state_dict(dict(state))
 
 
-def _trunk_names(backbone: Backbone, family: str) -> Iterator[tuple[str, str]]:
-    """Layer by layer, the name in a torchvision classifier and in ours. The family is "conv" (V2) or "block"."""
-    for theirs, ours in _CONV_NORM.items():
-        yield f"features.0{theirs}", f"stem{ours}"
-        if not isinstance(backbone.last, nn.Identity):
-            yield f"features.{len(backbone.blocks) + 1}{theirs}", f"last{ours}"
-    for index, block in enumerate(backbone.blocks):
-        parts = [name for name, part in block.named_children() if not isinstance(part, nn.Identity)]
-        for position, part in enumerate(parts):
-            theirs, ours = f"features.{index + 1}.{family}.{position}", f"blocks.{index}.{part}"
-            if family == "conv" and part == "project":  # V2 does not wrap its projection
-                yield theirs, f"{ours}.conv"
-                yield f"features.{index + 1}.conv.{position + 1}", f"{ours}.norm"
-                continue
-            for their_leaf, our_leaf in (_SQUEEZE if part == "squeeze" else _CONV_NORM).items():
-                yield theirs + their_leaf, ours + our_leaf
+def _is_cut(backbone: Backbone) -> bool:
+    return isinstance(backbone.last, nn.Identity)
 
 
-def _split(backbone: Backbone) -> int:
-    """The index in torchvision's `features` of the block whose expansion SSDLite reads."""
-    tapped = [index for index, row in enumerate(backbone.rows) if row.expanded_tap == "c4_expanded"]
-    return tapped[0] + 1 if tapped else len(backbone.rows) + 1
+def _rename(
+    state: Mapping[str, Tensor], layers: Layers, backbone: Backbone, *, contained: bool, cut: bool
+) -> dict[str, Tensor]:
+    """Their tensors under our names, in their order.
+
+    Trunk layers without a place are left out where ``backbone`` is ``cut``, others where the trunk is ``contained``
+    in a larger network.
+    """
+    names, renamed = dict(layers), {}
+    own = {f"backbone.{key}": tensor for key, tensor in backbone.state_dict().items()}
+    for key, tensor in state.items():
+        layer, _, leaf = key.rpartition(".")
+        if layer in names:
+            name = f"{names[layer]}.{leaf}"
+            if name in own:
+                _check_shape(name, own[name], tensor, f" ({key} there)")
+            renamed[name] = tensor
+        elif not (cut if _TRUNK.match(key) else contained):
+            raise CheckpointError(
+                f"{key} is {list(tensor.shape)} in the weights and is no layer of this backbone; these weights are of"
+                " another network"
+            )
+    return renamed
 
 
-def _in_ssdlite(name: str, split: int) -> str:
-    """A classifier's layer as torchvision's SSDLite calls it: two sequences, cut behind an expansion."""
-    _, position, rest = name.split(".", 2)
-    index = int(position)
-    if index == split and rest.startswith("block.0."):
-        return f"backbone.features.0.{index}.{rest.removeprefix('block.0.')}"
-    if index == split:
-        return f"backbone.features.1.0.{rest.removeprefix('block.')}"
-    return f"backbone.features.0.{name[9:]}" if index < split else f"backbone.features.1.{index - split}.{rest}"
-
-
-def _may_be_left(key: str, backbone: Backbone, contained: bool) -> bool:
-    """Whether a torchvision layer without a name of ours is rightly so."""
-    if _TRUNK.match(key):
-        return isinstance(backbone.last, nn.Identity)  # it was not built to its end
-    return contained
+def _check_shape(name: str, own: Tensor, given: Tensor, place: str) -> None:
+    if own.shape != given.shape:
+        raise CheckpointError(
+            f"{name} is {list(own.shape)} in the network and {list(given.shape)} in the weights{place}; {_REMEDY}"
+        )
 
 
 def _is_deeper(key: str, backbone: Backbone) -> bool:
@@ -131,4 +134,4 @@ def _is_deeper(key: str, backbone: Backbone) -> bool:
     block = re.match(r"blocks\.(\d+)\.", key)
     if block:
         return int(block[1]) >= len(backbone.blocks)
-    return key.startswith("last.") and isinstance(backbone.last, nn.Identity)
+    return key.startswith("last.") and _is_cut(backbone)

@@ -12,7 +12,7 @@ from mbvision.errors import ConfigError
 
 Activation = Literal["relu", "relu6", "hardswish"]
 DilationRule = Literal["tensorflow", "torchvision"]
-WidthRule = Literal["ratio", "absolute"]
+WidthRule = Literal["ratio", "absolute", "timm"]
 
 LAST_TAP = "c5"
 """The name of the last convolution, the one that stands outside the rows."""
@@ -100,13 +100,25 @@ def scale_absolutely(table: Table, width: float) -> Table:
     return replace(table, stem=make_divisible(table.stem * width), rows=rows, last=last)
 
 
+def scale_like_timm(table: Table, width: float) -> Table:
+    """As ``scale_by_ratio``, but below a width of 0.75 the stem keeps its channels: timm's MobileNetV3."""
+    scaled = scale_by_ratio(table, width)
+    if width >= 0.75:
+        return scaled
+    # the first row has no expansion: it is as wide as the stem
+    rows = (replace(scaled.rows[0], expanded=table.rows[0].expanded), *scaled.rows[1:])
+    return replace(scaled, stem=table.stem, rows=rows)
+
+
 def scale_width(table: Table, width: float, rule: WidthRule) -> Table:
-    """Apply one of the two published readings of the width multiplier."""
+    """Apply one of the three published readings of the width multiplier."""
     if rule == "ratio":
         return scale_by_ratio(table, width)
+    if rule == "timm":
+        return scale_like_timm(table, width)
     if rule == "absolute":
         return scale_absolutely(table, width)
-    raise ConfigError(f"backbone.width_rule is {rule!r}; choose ratio (paper, TensorFlow) or absolute (torchvision)")
+    raise ConfigError(f"backbone.width_rule is {rule!r}; choose ratio (paper), absolute (torchvision) or timm")
 
 
 def limit_stride(table: Table, output_stride: int, rule: DilationRule = "tensorflow") -> Table:

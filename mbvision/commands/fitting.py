@@ -35,11 +35,17 @@ logger = logging.getLogger(__name__)
 def load_start(network: Network, config: Config, class_names: Mapping[str, Sequence[str]]) -> None:
     """Weights to start from, and what of the network is to stay as it is."""
     architecture = config["backbone"]["_target_"].rpartition(".")[2]
+    published: bool = config["published_weights"]
     if trunk := config["backbone"].get("weights"):
-        load_trunk_only(network, trunk, architecture=architecture)
+        load_trunk_only(network, trunk, architecture=architecture, published_weights=published)
     if source := config["pretrained"]:
         load_pretrained(
-            network, source, architecture=architecture, class_names=class_names, reset_head=config["reset_head"]
+            network,
+            source,
+            architecture=architecture,
+            class_names=class_names,
+            reset_head=config["reset_head"],
+            published_weights=published,
         )
     if config["freeze"] == "backbone":
         network.freeze_backbone()

@@ -79,6 +79,10 @@ class SSDAnchors(nn.Module):
         # Kept in NumPy: a tensor made while the network is traced must not be met again outside the trace.
         return torch.from_numpy(self._cache[key]).to(like)
 
+    def extra_repr(self) -> str:
+        """What ``print`` shows."""
+        return f"{self.min_scale}..{self.max_scale}, aspect_ratios={self.aspect_ratios}, layout={self.layout}"
+
     def _compute(self, sizes: tuple[tuple[int, int], ...]) -> np.ndarray:
         levels = []
         for (height, width), shapes in zip(sizes, self.shapes(len(sizes)), strict=True):

@@ -130,7 +130,7 @@ def test_the_command_runs(
     name, arguments = Path(words[1]).stem, words[2:]
     if name == "train":
         trunk = torchvision.models.mobilenet_v3_large(width_mult=0.35).state_dict()
-        monkeypatch.setattr(weights, "load_state_dict_from_url", lambda *_, **__: trunk)
+        monkeypatch.setattr(weights.load, "load_state_dict_from_url", lambda *_, **__: trunk)
         arguments += [a for a in TINY if a.partition("=")[0] not in {w.partition("=")[0] for w in arguments}]
         if not any(a.startswith(("data=", "data.sets=")) for a in arguments):
             arguments += ["data=voc", f"data.root={place['scenes']}"]

@@ -116,10 +116,18 @@ def _rename(
             renamed[name] = tensor
         elif not (cut if _TRUNK.match(key) else contained):
             raise CheckpointError(
-                f"{key} is {list(tensor.shape)} in the weights and is no layer of this backbone; these weights are of"
-                " another network"
+                f"{key} is {list(tensor.shape)} in the weights and is no layer of this backbone"
+                f"{_first_without(state, layers, own)}; these weights are of another network"
             )
     return renamed
+
+
+def _first_without(state: Mapping[str, Tensor], layers: Layers, own: Mapping[str, Tensor]) -> str:
+    """Our first layer that the weights do not have, to tell beside one of theirs that we do not have."""
+    for theirs, ours in layers:
+        if f"{ours}.weight" in own and f"{theirs}.weight" not in state:
+            return f", which has {ours.removeprefix('backbone.')}.weight {list(own[f'{ours}.weight'].shape)}"
+    return ""
 
 
 def _check_shape(name: str, own: Tensor, given: Tensor, place: str) -> None:

@@ -98,7 +98,8 @@ def load_pretrained(
     try:
         load_strict(network, kept)
     except CheckpointError as error:
-        hint = "" if reset_head else " (for another number of classes: reset_head=true)"
+        heads_differ = str(error).startswith("heads.") and not reset_head
+        hint = " (for another number of classes: reset_head=true)" if heads_differ else ""
         raise CheckpointError(f"{source}: {error}{hint}") from error
     logger.info("weights from %s", source)
 
@@ -166,10 +167,12 @@ def _renamed(
         library, weights = "torchvision", from_torchvision(state, network)
     else:
         first = next(iter(state))
+        wrapped = re.match(r"(.+?\.)(conv_stem|features\.0|backbone)\.", first)
+        remedy = f": take {wrapped[1]!r} off the names" if wrapped else ""
         raise CheckpointError(
             f"{first} {list(state[first].shape)} is a name of no known MobileNet, where this network has"
             f" stem.conv.weight {list(network.backbone.state_dict()['stem.conv.weight'].shape)}; weights of mbvision,"
-            " torchvision and timm are read"
+            f" torchvision and timm are read{remedy}"
         )
     if not published_weights:
         return weights | {"mean": network.mean, "std": network.std}

@@ -1,6 +1,6 @@
 """Which model of torchvision or timm a network of ours is: by building ours as theirs is, and comparing."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from mbvision.backbones.mobilenet_v3 import (
     mobilenet_v3_small_minimalistic,
 )
 from mbvision.backbones.names import Layers, timm_layers, torchvision_layers
-from mbvision.backbones.rows import make_divisible
+from mbvision.backbones.rows import Activation, make_divisible
 from mbvision.errors import CheckpointError
 from mbvision.heads.anchors import SSDAnchors
 from mbvision.heads.base import Head
@@ -30,7 +30,7 @@ from mbvision.heads.ssdlite import SSDLite
 from mbvision.network import Network
 from mbvision.weights.published import Library, published, stem_settings
 
-BACKBONES = {
+BACKBONES: Mapping[str, Callable[..., Backbone]] = {
     "mobilenet_v1": mobilenet_v1,
     "mobilenet_v2": mobilenet_v2,
     "mobilenet_v3_large": mobilenet_v3_large,
@@ -120,9 +120,9 @@ def _timm(network: Network, num_classes: int, architecture: str, width: float) -
     usual = (1e-3, "same") if name.startswith("tf_") else (1e-5, "symmetric")
     if (eps, padding) == (1e-3, "same") and architecture.startswith("mobilenet_v3") and width >= 0.75:
         name, usual = f"tf_{name.removeprefix('tf_')}", (eps, padding)
-    options = {} if eps == usual[0] else {"bn_eps": eps}
+    options: dict[str, Any] = {} if eps == usual[0] else {"bn_eps": eps}
     options |= {} if padding == usual[1] else {"pad_type": "same" if padding == "same" else ""}
-    rule = {"width_rule": "timm"} if architecture in HIDDEN else {}
+    rule: dict[str, Any] = {"width_rule": "timm"} if architecture in HIDDEN else {}
     backbone = BACKBONES[architecture](taps=["c5"], width=width, norm_eps=eps, padding=padding, **rule)
     built = _classifier(backbone, num_classes, HIDDEN.get(architecture.removesuffix("_minimalistic")), architecture)
     layers = timm_layers(backbone, len(backbone.blocks))
@@ -130,10 +130,10 @@ def _timm(network: Network, num_classes: int, architecture: str, width: float) -
 
 
 def _torchvision_classifier(network: Network, num_classes: int, architecture: str, width: float) -> Model:
-    arguments = {"num_classes": num_classes} | ({} if width == 1 else {"width_mult": width})
+    arguments: dict[str, Any] = {"num_classes": num_classes} | ({} if width == 1 else {"width_mult": width})
     hidden = None
     if architecture == "mobilenet_v2":
-        backbone = mobilenet_v2(taps=["c5"], width=width)
+        backbone: Backbone = mobilenet_v2(taps=["c5"], width=width)
     else:
         backbone = BACKBONES[architecture](taps=["c5"], width=width, width_rule="absolute")
         hidden = make_divisible(HIDDEN[architecture] * width)
@@ -146,7 +146,7 @@ def _torchvision_classifier(network: Network, num_classes: int, architecture: st
 
 
 def _classifier(backbone: Backbone, num_classes: int, hidden: int | None, architecture: str) -> Network:
-    activation = "relu" if architecture.endswith("minimalistic") else "hardswish"
+    activation: Activation = "relu" if architecture.endswith("minimalistic") else "hardswish"
     head = Classifier(features=backbone.features, num_classes=num_classes, hidden=hidden, activation=activation)
     return _network(backbone, {"classification": head})
 
@@ -156,7 +156,7 @@ def _ssdlite(network: Network, num_classes: int) -> Model:
     backbone = mobilenet_v3_large(taps=taps, reduced_tail=True)
     anchors = SSDAnchors(layout="torchvision")
     head = SSDLite(features=backbone.features, num_classes=num_classes, taps=taps, anchors=anchors)
-    arguments = {"weights": None, "weights_backbone": None, "num_classes": num_classes + 1}
+    arguments: dict[str, Any] = {"weights": None, "weights_backbone": None, "num_classes": num_classes + 1}
     for key, values in (("image_mean", network.mean), ("image_std", network.std)):
         given = [round(value, 6) for value in values.flatten().tolist()]
         arguments |= {} if given == [0.5] * 3 else {key: given}

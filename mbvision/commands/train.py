@@ -27,6 +27,7 @@ Train a network: python tools/train.py task=ssdlite backbone=mobilenet_v3_small 
   trainer=default              cpu, debug, overfit, ddp, two_nodes, slurm
   trainer.max_epochs=60        trainer.max_steps=-1        trainer.precision=bf16-mixed
   pretrained=PATH              whole network; reset_head=true where the classes differ; freeze=backbone
+  variant=timm                 torchvision, tensorflow: padding, BN epsilon, normalisation of their weights
   resume=PATH                  go on where the run of that last.ckpt stopped
   run_dir=FOLDER               default runs/TASK/DATE-TIME
   threads=1                    of torch on the CPU; default one a core

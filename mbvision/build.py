@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from mbvision.data.base import Reader
+from mbvision.data.faces import FaceReader
 from mbvision.data.joint import JointReader, MixedReader
 from mbvision.data.slots import by_category_id, check_same_classes, with_class_order
 from mbvision.errors import ConfigError
@@ -26,21 +27,29 @@ ALLOWED = frozenset(
         "mbvision.heads.anchors.SSDAnchors",
         "mbvision.heads.classifier.Classifier",
         "mbvision.heads.deeplabv3.DeepLabV3",
+        "mbvision.heads.embedding.EmbeddingHead",
         "mbvision.heads.lraspp.LRASPP",
         "mbvision.heads.ssdlite.SSDLite",
+        "mbvision.losses.margin.MarginLoss",
         "mbvision.losses.multibox.MultiBoxLoss",
         "mbvision.losses.segmentation.SegmentationLoss",
+        "mbvision.tasks.attributes.Attributes",
         "mbvision.tasks.detection.Detection",
+        "mbvision.tasks.embedding.IdentityEmbedding",
         "mbvision.tasks.segmentation.SemanticSegmentation",
+        "mbvision.data.celeba.celeba",
         "mbvision.data.cityscapes.cityscapes",
         "mbvision.data.coco.coco",
         "mbvision.data.coco_masks.coco_masks",
+        "mbvision.data.identity_folder.identity_folder",
         "mbvision.data.masks_folder.masks_folder",
+        "mbvision.data.portraits.portraits",
         "mbvision.data.scenes.scenes",
         "mbvision.data.scenes.scenes_masks",
         "mbvision.data.voc.voc",
         "mbvision.data.voc_masks.voc_masks",
         "mbvision.data.transforms.evaluation.ResizeTransform",
+        "mbvision.data.transforms.faces.faces_train",
         "mbvision.data.transforms.segmentation.segmentation_train",
         "mbvision.data.transforms.ssd.ssd_train",
         "mbvision.engine.optim.cosine",
@@ -184,6 +193,8 @@ def _read_set(
             f"data: {data['root']} has labels for {', '.join(data['readers'])}, not for {', '.join(tasks)}"
         )
     readers = {task: make(node, "data", split=name, **places) for task, node in nodes.items()}
+    if faces := next((reader for reader in readers.values() if isinstance(reader, FaceReader)), None):
+        return faces.for_tasks(nodes, class_names)  # one reader knows attributes and identities
     if boxes := readers.get("detection"):
         if class_slots == "category_ids":
             boxes = boxes.relabelled(by_category_id(boxes.annotations))

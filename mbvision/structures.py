@@ -135,6 +135,20 @@ class Segmentation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AttributeScores:
+    """How probable each attribute of one picture is, in 0..1; they do not exclude one another."""
+
+    scores: Float[Tensor, " A"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedding:
+    """Where one picture lies among the identities: a vector of length 1; those of one identity are near."""
+
+    vector: Float[Tensor, " D"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MaskScheme:
     """The classes of a data set's masks, and how its files store them.
 
@@ -156,6 +170,40 @@ class MaskAnnotations:
 
     scheme: MaskScheme
     image_ids: tuple[int | str, ...]
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self.image_ids)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttributeAnnotations:
+    """The attributes of a data set's pictures, in the order of its images: 1 yes, 0 no, 255 not known."""
+
+    names: tuple[str, ...]
+    image_ids: tuple[int | str, ...]
+    values: UInt8[np.ndarray, "I A"]
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self.image_ids)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentityAnnotations:
+    """Who each picture of a data set shows, and which pairs of them verification compares.
+
+    ``identities`` are places in ``names``. A row of ``pairs`` has the places of two pictures in ``image_ids``; ``same``
+    says whether they show one identity, ``folds`` which part of a cross-validation the pair belongs to, all 0 where
+    there is none.
+    """
+
+    names: tuple[str, ...]
+    image_ids: tuple[int | str, ...]
+    identities: Int[np.ndarray, " I"]
+    pairs: Int[np.ndarray, "P 2"]
+    same: Bool[np.ndarray, " P"]
+    folds: Int[np.ndarray, " P"]
 
     def __len__(self) -> int:
         """The number of images."""

@@ -14,6 +14,7 @@ ALLOWED = {
     "boxes": FLOOR,
     "masks": FLOOR,
     "draw": FLOOR,
+    "draw_faces": FLOOR,
     "draw_masks": FLOOR | {"draw"},
     "backbones": FLOOR,
     "heads": FLOOR | {"boxes", "backbones"},
@@ -38,7 +39,7 @@ ONLY_IN = {
     "hydra": {"commands"},
     "omegaconf": {"commands"},
     "albumentations": {"data"},
-    "matplotlib": {"draw", "draw_masks"},
+    "matplotlib": {"draw", "draw_faces", "draw_masks"},
 }
 FORBIDDEN_CALLS = {
     "torch.load": "checkpoint.py",

@@ -3,6 +3,7 @@
 import torch
 
 from mbvision.build import Config, build_network, build_tasks, deferred, eval_size, input_size
+from mbvision.commands.distilling import check_distillation
 from mbvision.engine.optim import parameter_groups
 from mbvision.errors import ConfigError
 
@@ -26,6 +27,7 @@ def check(config: Config) -> None:
         raise ConfigError(f"freeze={config['freeze']}: choose backbone, or null")
     if not isinstance(config["seed"], int) or config["seed"] < 0:
         raise ConfigError(f"seed={config['seed']}: give a whole number from 0 up")
+    check_distillation(config)
     threads = config["threads"]
     if threads is not None and (not isinstance(threads, int) or threads < 1):
         raise ConfigError(f"threads={threads}: give a whole number from 1 up, or null for one a core")

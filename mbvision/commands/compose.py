@@ -25,6 +25,9 @@ PATH_KEYS = frozenset(
         "data.root",
         "data.train_split",
         "data.val_split",
+        "data.readers.embedding.pairs",
+        "distill",
+        "distill_pictures",
         "output",
         "output_dir",
         "predictions",
@@ -93,7 +96,8 @@ def _transform_for_heads(name: str, overrides: Sequence[str]) -> list[str]:
     if "heads" not in config or "_target_" in config.get("transform", {}).get("train", {}):
         return []
     _check_tasks(overrides)
-    return ["transform=ssd" if "detection" in config["heads"] else "transform=segmentation"]
+    suited = {"detection": "ssd", "segmentation": "segmentation", "attributes": "faces", "embedding": "faces"}
+    return [f"transform={next(transform for head, transform in suited.items() if head in config['heads'])}"]
 
 
 def _data_set(number: int, given: Any) -> dict[str, Any]:

@@ -15,7 +15,9 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from mbvision import checkpoint
 from mbvision.build import Config, build_reader, build_tasks, deferred, eval_size, make
+from mbvision.commands.distilling import add_pictures, load_teacher
 from mbvision.data.base import Reader
+from mbvision.draw_faces import plot_roc
 from mbvision.engine.callbacks import AtomicCheckpointIO, RunCheckpoints, WarmAverage
 from mbvision.engine.data_module import VisionData
 from mbvision.engine.module import VisionModule
@@ -25,6 +27,7 @@ from mbvision.errors import CheckpointError, ConfigError, TrainingError
 from mbvision.metrics.box_evaluator import BoxEvaluator
 from mbvision.metrics.report import format_table, merged, write_metrics
 from mbvision.metrics.results import write_coco_results
+from mbvision.metrics.verification import Verification
 from mbvision.network import Network
 from mbvision.structures import MaskAnnotations
 from mbvision.weights import load_pretrained, load_trunk_only
@@ -71,7 +74,7 @@ def build_readers(config: Config) -> tuple[Reader, Reader]:
     Where a batch is to be learnt by heart, both are the training split.
     """
     labels = {"tasks": tuple(config["heads"]), "class_slots": config.get("class_slots", "contiguous")}
-    train = build_reader(config["data"], "train_split", **labels)
+    train = add_pictures(config, build_reader(config["data"], "train_split", **labels))
     if config["trainer"]["overfit_batches"]:
         return train, train
     return train, build_reader(config["data"], "val_split", **labels, class_names=train.class_names)
@@ -99,9 +102,11 @@ def build_module(config: Config, network: Network, reader: Reader) -> VisionModu
     names = {name: reader.class_names[name] for name in config["heads"]}
     palettes = {name: mask.scheme.palette for name, mask in reader.truth.items() if isinstance(mask, MaskAnnotations)}
     about = checkpoint.description(config, names, palettes)
+    tasks = build_tasks(config)
     return VisionModule(
         network=network,
-        tasks=build_tasks(config),
+        tasks=tasks,
+        teacher=load_teacher(config, network, tasks, names),
         optimizer=deferred(config["optimizer"], "optimizer"),
         schedule=deferred(config["schedule"], "schedule") if config["schedule"] else None,
         annotations=reader.truth,
@@ -212,6 +217,8 @@ def finish(
         write_metrics(folder / "metrics.json", metrics)
         if isinstance(evaluator, BoxEvaluator):
             write_coco_results(folder / "predictions.json", evaluator.results, evaluator.annotations)
+        if isinstance(pairs := module.evaluators.get("embedding"), Verification):
+            plot_roc(pairs.curve.false_accepts, pairs.curve.true_accepts, folder / "roc.png")
         print(format_table(metrics))
         print(
             f"\nscored {metrics['images']} of {metrics['images_total']} pictures with {best} (step {metrics['step']})"

@@ -11,10 +11,11 @@ from mbvision.build import build_reader, build_tasks, eval_size, input_size, mak
 from mbvision.data.sampling import DrawDataset
 from mbvision.data.transforms.evaluation import NativeTransform
 from mbvision.draw import plot_precision_recall, save_image
+from mbvision.draw_faces import plot_roc
 from mbvision.draw_masks import plot_confusion
 from mbvision.engine.data_module import VisionData
 from mbvision.engine.module import VisionModule
-from mbvision.engine.pictures import draw_sample
+from mbvision.engine.pictures import draw_samples
 from mbvision.errors import ConfigError
 from mbvision.inference.augmented import augmented
 from mbvision.inference.predictor import choose_device
@@ -24,6 +25,7 @@ from mbvision.metrics.mask_results import mask_writer
 from mbvision.metrics.mean_iou import MeanIoU
 from mbvision.metrics.report import merged
 from mbvision.metrics.results import write_coco_results, write_comp4
+from mbvision.metrics.verification import Verification
 
 RESIZE = {"_target_": "mbvision.data.transforms.evaluation.ResizeTransform"}
 
@@ -114,6 +116,8 @@ def write_outputs(folder: Path, split: str, module: VisionModule, dataset: DrawD
             )
     if isinstance(masks, MeanIoU):
         plot_confusion(masks.matrix, masks.annotations.scheme.class_names, folder / "confusion.png")
-    for number, kept in enumerate(module.kept):
-        save_image(folder / "samples" / f"{number}.png", draw_sample(dataset, kept))
+    if isinstance(pairs := module.evaluators.get("embedding"), Verification):
+        plot_roc(pairs.curve.false_accepts, pairs.curve.true_accepts, folder / "roc.png")
+    for name, picture in draw_samples(module, dataset).items():
+        save_image(folder / "samples" / f"{name}.png", picture)
     print(f"predictions, plots and pictures in {folder}\n")

@@ -14,11 +14,13 @@ Train a network: python tools/train.py task=ssdlite backbone=mobilenet_v3_small 
 
   task=ssdlite                 ssd, ssdlite_tensorflow, ssdlite_torchvision: boxes
                                deeplabv3, deeplabv3_aspp, lraspp, ..._torchvision: masks; 'task=[ssdlite,lraspp]': both
+                               attributes, embedding: faces
   backbone=mobilenet_v3_large  mobilenet_v1, mobilenet_v2, mobilenet_v3_small, mobilenet_v3_{large,small}_minimalistic
   backbone.width=1.0           width multiplier            backbone.weights=PATH  the trunk's weights only
   input_size=320               or [height,width]           output_stride=32       16, 8
   fit=stretch                  letterbox, native: how a picture fills the input
   data=scenes                  coco, voc, cityscapes, camvid, masks_folder; data.root=FOLDER data.images=FOLDER
+                               portraits, celeba, identities: faces
   'data.sets=[{name: coco, root: A, tasks: [detection]}, {name: camvid, root: B}]'   several sets, one for each task
   data.train_split=NAME        data.val_split=NAME         data.on_bad_item=skip  error
   loader.batch_size=32         loader.workers=2
@@ -28,6 +30,8 @@ Train a network: python tools/train.py task=ssdlite backbone=mobilenet_v3_small 
   trainer.max_epochs=60        trainer.max_steps=-1        trainer.precision=bf16-mixed
   pretrained=PATH              whole network; reset_head=true where the classes differ; freeze=backbone
   variant=timm                 torchvision, tensorflow: padding, BN epsilon, normalisation of their weights
+  distill=PATH                 learn from another network's outputs too; distill_weight=1.0 distill_temperature=1.0
+                               tasks.NAME.weight=0 leaves the labels out; distill_pictures=FOLDER adds pictures without
   resume=PATH                  go on where the run of that last.ckpt stopped
   run_dir=FOLDER               default runs/TASK/DATE-TIME
   threads=1                    of torch on the CPU; default one a core

@@ -16,6 +16,7 @@ from mbvision.engine import random_state
 from mbvision.engine.guard import StepGuard
 from mbvision.engine.optim import Schedule, parameter_groups
 from mbvision.engine.single_image import norms_of_single_values
+from mbvision.engine.teacher import Teacher
 from mbvision.structures import Batch, Target
 from mbvision.tasks.base import Task
 
@@ -32,7 +33,8 @@ class VisionModule(L.LightningModule):
     """Sums the tasks' losses, and lets each task's evaluator score its predictions.
 
     ``network_config`` is plain data that rebuilds the network (see `mbvision.checkpoint`); it is written into every
-    checkpoint. ``annotations`` maps a task's name to what its evaluator scores against.
+    checkpoint. ``annotations`` maps a task's name to what its evaluator scores against. With a ``teacher`` the tasks
+    learn from its outputs as well.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class VisionModule(L.LightningModule):
         schedule: Schedule | None = None,
         annotations: Mapping[str, Any],
         network_config: dict[str, Any],
+        teacher: Teacher | None = None,
         max_nan_steps: int = 3,
         pictures: int = 8,
     ) -> None:
@@ -51,6 +54,7 @@ class VisionModule(L.LightningModule):
         self.network = network.to(memory_format=torch.channels_last)
         self.tasks = dict(tasks)
         self.optimizer, self.schedule = optimizer, schedule
+        self.teacher = teacher
         self.network_config = network_config
         self.guard = StepGuard(self.network, max_bad_steps=max_nan_steps)
         self.pictures = pictures
@@ -77,8 +81,21 @@ class VisionModule(L.LightningModule):
             for kind, loss in losses.items():
                 self.log(f"train/{name}/{kind}", loss.detach(), prog_bar=True, batch_size=len(images))
             total = total + task.weight * torch.stack(list(losses.values())).sum()
+        if self.teacher:
+            total = total + self.teacher.weight * self._taught(self.teacher(images), outputs, size)
         self.guard.see_loss(total, [target.image_id for target in batch.targets])
         return total
+
+    def _taught(self, goals: dict[str, Any], outputs: dict[str, Any], size: tuple[int, int]) -> Tensor:
+        """The sum of what the tasks have to learn from a teacher's outputs, with or without labels."""
+        losses = [
+            (f"train/{name}/distill_{kind}", loss)
+            for name, task in self.tasks.items()
+            for kind, loss in task.distillation(outputs[name], goals[name], size).items()
+        ]
+        for key, loss in losses:
+            self.log(key, loss.detach(), batch_size=1)  # every process has as many pictures
+        return torch.stack([loss for _, loss in losses]).sum()
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """A step whose loss is not finite is skipped, on every process."""

@@ -12,10 +12,13 @@ from lightning.pytorch.callbacks import Callback
 from mbvision.data.base import Reader
 from mbvision.data.sampling import DrawDataset
 from mbvision.draw import draw_boxes, grid, save_image, side_by_side
+from mbvision.draw_faces import captioned, pair_picture
 from mbvision.draw_masks import background_of, overlay
 from mbvision.engine.module import KeptSample, VisionModule
 from mbvision.masks import upsampled_labels
-from mbvision.structures import Batch, Detections, Segmentation, Target
+from mbvision.metrics.attribute_ap import FOUND
+from mbvision.metrics.verification import Verification
+from mbvision.structures import AttributeScores, Batch, Detections, Segmentation, Target
 
 DRAWN_SCORE = 0.3
 """Detections below this score are left out of pictures."""
@@ -43,7 +46,13 @@ def draw_truth(image: Picture, target: Target, reader: Reader) -> Picture:
     if target.boxes is not None and target.box_labels is not None:
         names = reader.class_names["detection"]
         image = draw_boxes(image, target.boxes.cpu().numpy(), target.box_labels.cpu().numpy(), names)
-    return image
+    lines = []
+    if target.identity is not None:
+        lines.append(f"identity {reader.truth['embedding'].names[target.identity]}")
+    if target.attributes is not None:
+        marks = zip(reader.class_names["attributes"], target.attributes.tolist(), strict=True)
+        lines += [name for name, value in marks if value == 1]
+    return captioned(image, lines) if target.identity is not None or target.attributes is not None else image
 
 
 def draw_mask(image: Picture, labels: UInt8[np.ndarray, "H W"], reader: Reader) -> Picture:
@@ -66,6 +75,9 @@ def draw_predictions(image: Picture, predictions: Mapping[str, Any], target: Tar
                 reader.class_names["detection"],
                 scores=found.scores[shown].cpu().numpy(),
             )
+        elif isinstance(found, AttributeScores):
+            scored = zip(reader.class_names["attributes"], found.scores.tolist(), strict=True)
+            image = captioned(image, [f"{name} {score:.2f}" for name, score in scored if score >= FOUND])
     return image
 
 
@@ -76,6 +88,26 @@ def draw_sample(dataset: DrawDataset, kept: KeptSample) -> Picture:
     truth = draw_truth(sample.image, sample.target, reader)
     result = draw_predictions(sample.image, kept.predictions, kept.target, reader)
     return side_by_side(truth, result, ("ground truth", "predicted"))
+
+
+def draw_pairs(metric: Verification, reader: Reader, count: int = 16) -> Picture:
+    """Pairs of one identity, from near to far, then pairs of two, each with its distance."""
+    pictures = [
+        pair_picture(reader.read(first).image, reader.read(second).image, same=same, distance=distance)
+        for first, second, same, distance in metric.examples(count)
+    ]
+    return grid(pictures, columns=4)
+
+
+def draw_samples(module: VisionModule, dataset: DrawDataset) -> dict[str, Picture]:
+    """The kept pictures by number, and ``pairs`` where identities are verified."""
+    drawn = {}
+    if set(module.tasks) - {"embedding"}:  # a vector alone cannot be drawn
+        drawn = {str(number): draw_sample(dataset, kept) for number, kept in enumerate(module.kept)}
+    metric = module.evaluators.get("embedding")
+    if isinstance(metric, Verification) and metric.examples(1):
+        drawn["pairs"] = draw_pairs(metric, dataset.reader)
+    return drawn
 
 
 class Pictures(Callback):
@@ -99,5 +131,5 @@ class Pictures(Callback):
         assert isinstance(pl_module, VisionModule)
         if not trainer.is_global_zero or trainer.sanity_checking:
             return
-        for number, kept in enumerate(pl_module.kept):
-            save_image(self.folder / f"val_{number}.png", draw_sample(self.data["val"], kept))
+        for name, picture in draw_samples(pl_module, self.data["val"]).items():
+            save_image(self.folder / f"val_{name}.png", picture)

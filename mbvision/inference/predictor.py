@@ -26,8 +26,11 @@ from mbvision.inference.smoothing import LogitSmoother
 from mbvision.inference.video import FrameResult, VideoRun
 from mbvision.masks import upsampled_labels
 from mbvision.network import Network
-from mbvision.structures import Detections, Geometry, Segmentation
+from mbvision.structures import AttributeScores, Detections, Embedding, Geometry, Segmentation
 from mbvision.tasks.base import Task
+
+FOUND = 0.5
+"""Attributes with at least this score are drawn."""
 
 Picture = str | Path | Image.Image | np.ndarray
 Image3 = UInt8[np.ndarray, "H W 3"]
@@ -39,7 +42,8 @@ class Result:
     """What was found in one picture, as NumPy arrays; boxes are ``x1 y1 x2 y2`` in its own pixels, best first.
 
     ``names`` are the boxes' classes. ``mask`` has a label for each of the picture's pixels, and ``mask_names`` the
-    classes' names by label; None and empty where the network does not segment.
+    classes' names by label; None and empty where the network does not segment. ``attribute_scores`` are probabilities,
+    one for each of ``attribute_names``. ``embedding`` has length 1: distances between such vectors compare identities.
     """
 
     width: int
@@ -50,6 +54,9 @@ class Result:
     names: tuple[str, ...] = ()
     mask: UInt8[np.ndarray, "H W"] | None = None
     mask_names: tuple[str, ...] = ()
+    attribute_scores: Float[np.ndarray, " A"] = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
+    attribute_names: tuple[str, ...] = ()
+    embedding: Float[np.ndarray, " D"] | None = None
 
     def above(self, score: float) -> "Result":
         """Only the detections with at least this score."""
@@ -58,7 +65,10 @@ class Result:
         return replace(self, boxes=self.boxes[kept], scores=self.scores[kept], labels=self.labels[kept], names=names)
 
     def as_json(self, source: str) -> dict[str, Any]:
-        """The JSON of one picture: its source, its size, its detections, and how many pixels each class of mask has."""
+        """The JSON of one picture: its source, its size, its detections, and how many pixels each class of mask has.
+
+        ``attributes`` (a score for each name) and ``embedding`` are there where the network has such a head.
+        """
         found = zip(self.boxes.tolist(), self.scores.tolist(), self.labels.tolist(), self.names, strict=True)
         content: dict[str, Any] = {
             "source": source,
@@ -69,6 +79,10 @@ class Result:
         if self.mask is not None:
             counts = np.bincount(self.mask.reshape(-1), minlength=len(self.mask_names)).tolist()
             content["pixels"] = {name: count for name, count in zip(self.mask_names, counts, strict=False) if count}
+        if self.attribute_names:
+            content["attributes"] = dict(zip(self.attribute_names, self.attribute_scores.tolist(), strict=True))
+        if self.embedding is not None:
+            content["embedding"] = self.embedding.tolist()
         return content
 
 
@@ -166,19 +180,39 @@ class Predictor:
             elif isinstance(found, Segmentation):
                 mask = upsampled_labels(found, geometry)
                 result = replace(result, mask=mask, mask_names=self.class_names[name])
+            elif isinstance(found, AttributeScores):
+                names = self.class_names[name]
+                result = replace(result, attribute_scores=found.scores.cpu().numpy(), attribute_names=names)
+            elif isinstance(found, Embedding):
+                result = replace(result, embedding=found.vector.cpu().numpy())
         return result
 
     def draw(self, image: Image3, result: Result) -> Image3:
-        """A copy of a picture with its result: the mask below, the boxes on top, the names of the mask's classes."""
+        """A copy of a picture with its result: the mask below, the boxes on top, the names of the mask's classes.
+
+        Of attributes, those with a score of at least `FOUND` are written over its lower edge, the most certain first.
+        """
         if result.mask is not None:
             palette = self.palettes.get("segmentation") or default_palette(len(result.mask_names))
             image = overlay(image, result.mask, palette, background=background_of(result.mask_names))
             present = np.flatnonzero(np.bincount(result.mask.reshape(-1), minlength=256))
             image = with_legend(image, legend(result.mask_names, palette, present.tolist(), width=image.shape[1]))
+        if result.attribute_names:
+            image = with_legend(image, attribute_legend(result, width=image.shape[1]))
         if "detection" not in self.class_names:
             return image
         names = self.class_names["detection"]
         return draw_boxes(image, result.boxes, result.labels, names, scores=result.scores)
+
+
+def attribute_legend(result: Result, *, width: int) -> Image3:
+    """A strip with the attributes that a picture has, and their scores."""
+    order = [
+        place for place in np.argsort(-result.attribute_scores).tolist() if result.attribute_scores[place] >= FOUND
+    ]
+    texts = [f"{result.attribute_names[place]} {result.attribute_scores[place]:.2f}" for place in order]
+    colours = default_palette(len(result.attribute_names))
+    return legend(texts, [colours[place] for place in order], range(len(order)), width=width)
 
 
 def load(path: str | Path, *, device: str = "auto") -> Predictor:

@@ -18,10 +18,21 @@ class Task(ABC, Generic[OutputT, PredictionT]):
 
     weight: float
     metric: str
+    temperature: float = 1.0
+    """Of distillation: what softens the probabilities of both networks."""
 
     @abstractmethod
     def loss(self, outputs: OutputT, targets: Sequence[Target], input_size: tuple[int, int]) -> dict[str, Tensor]:
         """Named scalar losses; images that lack this task's annotation do not count."""
+
+    @abstractmethod
+    def distillation(
+        self, outputs: OutputT, teacher_outputs: OutputT, input_size: tuple[int, int]
+    ) -> dict[str, Tensor]:
+        """Named scalar losses between a student's outputs and a frozen teacher's for the same images.
+
+        Raises `TrainingError` where the two do not fit, saying how "it", the teacher, differs.
+        """
 
     @abstractmethod
     def predict(self, outputs: OutputT, input_size: tuple[int, int]) -> list[PredictionT]:

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from mbvision.boxes import select_detections
-from mbvision.errors import ConfigError
+from mbvision.errors import ConfigError, TrainingError
 from mbvision.heads.ssdlite import SSDOutput
+from mbvision.losses.distillation import soft_classes, soft_detections, soft_yes_no
 from mbvision.losses.multibox import MultiBoxLoss
 from mbvision.metrics.box_evaluator import BoxEvaluator
 from mbvision.structures import BoxAnnotations, Detections, Target, concatenate_boxes
@@ -67,6 +68,27 @@ class Detection(Task[SSDOutput, Detections]):
         height, width = input_size
         boxes = boxes / boxes.new_tensor((width, height, width, height))
         return self.multibox(logits, deltas, anchors.float(), boxes, labels, counts)
+
+    def distillation(
+        self, outputs: SSDOutput, teacher_outputs: SSDOutput, input_size: tuple[int, int]
+    ) -> dict[str, Tensor]:
+        """Losses ``class``, of every anchor, and ``box``, of those where the teacher sees an object."""
+        logits, deltas, anchors = outputs
+        teacher = teacher_outputs.logits
+        if logits.shape[2] != teacher.shape[2]:
+            raise TrainingError(f"it has {teacher.shape[2] - 1} classes, the network {logits.shape[2] - 1}")
+        if anchors.shape != teacher_outputs.anchors.shape or not torch.allclose(anchors, teacher_outputs.anchors):
+            raise TrainingError(
+                f"its {len(teacher_outputs.anchors)} anchors are not the {len(anchors)} of the network: give both the"
+                " same heads.detection and input_size"
+            )
+        if self.score == "softmax":
+            classes = soft_classes(logits, teacher, self.temperature)
+            foreground = 1 - teacher.float().softmax(dim=-1)[..., 0]
+        else:
+            classes = soft_yes_no(logits[..., 1:], teacher[..., 1:], self.temperature).sum(dim=-1)
+            foreground = teacher[..., 1:].float().sigmoid().amax(dim=-1)
+        return soft_detections(classes, deltas, teacher_outputs.deltas, foreground)
 
     @torch.no_grad()
     def predict(self, outputs: SSDOutput, input_size: tuple[int, int]) -> list[Detections]:

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
+from torch.nn import functional
 
-from mbvision.errors import AnnotationError
+from mbvision.errors import AnnotationError, TrainingError
 from mbvision.heads.segmentation import SegmentationOutput
+from mbvision.losses.distillation import soft_classes
 from mbvision.losses.segmentation import SegmentationLoss
 from mbvision.metrics.mean_iou import MeanIoU
 from mbvision.structures import IGNORE, MaskAnnotations, Segmentation, Target
@@ -40,6 +42,18 @@ class SemanticSegmentation(Task[SegmentationOutput, Segmentation]):
         if len(rows) < len(targets):
             logits, auxiliary = logits[rows], None if auxiliary is None else auxiliary[rows]
         return self.cross_entropy(logits, auxiliary, masks)
+
+    def distillation(
+        self, outputs: SegmentationOutput, teacher_outputs: SegmentationOutput, input_size: tuple[int, int]
+    ) -> dict[str, Tensor]:
+        """Loss ``class``: the mean over the pixels of the network's own logits, however coarse the teacher's are."""
+        logits, teacher = outputs.logits, teacher_outputs.logits
+        if logits.shape[1] != teacher.shape[1]:
+            raise TrainingError(f"it has {teacher.shape[1]} classes, the network {logits.shape[1]}")
+        if teacher.shape[2:] != logits.shape[2:]:
+            size = (logits.shape[2], logits.shape[3])
+            teacher = functional.interpolate(teacher.float(), size, mode="bilinear", align_corners=False)
+        return {"class": soft_classes(logits.movedim(1, -1), teacher.movedim(1, -1), self.temperature).mean()}
 
     @torch.no_grad()
     def predict(self, outputs: SegmentationOutput, input_size: tuple[int, int]) -> list[Segmentation]:

@@ -1,0 +1,47 @@
+"""Pictures without labels behind those of a data set: a teacher's outputs are all that is learnt from them."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mbvision.data.base import Reader
+from mbvision.data.images import MAX_PIXELS, SUFFIXES, read_image
+from mbvision.errors import DataError
+from mbvision.structures import Geometry, Sample, Target
+
+
+class WithUnlabelled(Reader):
+    """A reader's samples, then every picture of ``folder``, however deep, with nothing known about it.
+
+    Raises `DataError` if there is none.
+    """
+
+    def __init__(self, labelled: Reader, folder: Path, *, max_pixels: int = MAX_PIXELS) -> None:
+        if not folder.is_dir():
+            raise DataError(f"{folder}: there is no such folder; check distill_pictures=")
+        found = [Path(place, name) for place, _, names in os.walk(folder) for name in names]
+        self.paths = sorted(path for path in found if path.suffix.lower() in SUFFIXES)
+        if not self.paths:
+            raise DataError(f"{folder}: it holds no picture; check distill_pictures=")
+        self.labelled, self.folder, self.max_pixels = labelled, folder, max_pixels
+        self.class_names: Mapping[str, Sequence[str]] = labelled.class_names
+
+    def __len__(self) -> int:
+        return len(self.labelled) + len(self.paths)
+
+    @property
+    def truth(self) -> Mapping[str, Any]:
+        """That of the labelled pictures."""
+        return self.labelled.truth
+
+    def read(self, index: int) -> Sample:
+        """A sample of the reader, or a picture alone; raises ``DataError``."""
+        if index < len(self.labelled):
+            return self.labelled.read(index)
+        path = self.paths[index - len(self.labelled)]
+        image = read_image(path, root=self.folder, max_pixels=self.max_pixels)
+        target = Target(
+            image_id=f"unlabelled/{path.relative_to(self.folder)}", geometry=Geometry(original=image.shape[:2])
+        )
+        return Sample(image=image, target=target, path=str(path))

@@ -23,7 +23,7 @@ def choices(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
-CLASSES = {"detection": ["a", "b", "c"], "segmentation": ["a", "b", "c"]}
+CLASSES = {name: ["a", "b", "c"] for name in ("detection", "segmentation", "attributes", "embedding")}
 COUNTS = {name: len(names) for name, names in CLASSES.items()}
 
 
@@ -42,6 +42,8 @@ def targets(count: int) -> list[Target]:
             boxes=boxes[i % 2],
             box_labels=labels[i % 2],
             mask=torch.full((64, 96), (0, 255)[i % 2], dtype=torch.uint8),
+            attributes=torch.tensor([1, 0, 255], dtype=torch.uint8),
+            identity=i,
         )
         for i in range(count)
     ]

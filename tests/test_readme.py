@@ -18,12 +18,13 @@ import mbvision
 from mbvision import weights
 from mbvision.commands import run
 from mbvision.data.cityscapes import SCHEME
+from mbvision.data.portraits import make_portraits
 from mbvision.data.scenes import make_scenes
 from mbvision.inference.video_writer import VideoWriter
 from mbvision.metrics.mask_results import mask_writer
 
 ROOT = Path(__file__).parent.parent
-PAGES = ["README.md", "datasets/README.md", "docs/several_machines.md"]
+PAGES = ["README.md", "datasets/README.md", "docs/several_machines.md", "docs/faces.md"]
 TINY = [
     "trainer=debug",
     "backbone.width=0.35",
@@ -84,7 +85,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         )
         == 0
     )
+    faces = root / "faces"
+    make_portraits(faces, train_people=3, val_people=2, pictures=2)
+    learn = ["task=[attributes,embedding]", "data=celeba", f"data.root={faces}", f"run_dir={root}/f"]
+    assert run(import_module("mbvision.commands.train").main, [*TINY, *learn]) == 0
     return {
+        "faces.ckpt": f"{root}/f/best.ckpt",
+        "data.root=FACES": f"data.root={faces}",
         "source=FOLDER": f"source={yolo}",
         "data.root=OUT": f"data.root={root}/out",
         "data.root=FOLDER": f"data.root={scenes}",
@@ -102,6 +109,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "predictions=results.json": f"predictions={root}/results.json",
         "annotations=instances.json": f"annotations={scenes}/annotations/instances_val2017.json",
         "scenes": str(scenes),
+        "faces": str(faces),
     }
 
 
@@ -124,7 +132,7 @@ def test_the_command_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for word, meaning in place.items():
-        if word != "scenes":
+        if word not in ("scenes", "faces"):
             command = command.replace(word, meaning)
     words = shlex.split(command)
     name, arguments = Path(words[1]).stem, words[2:]
@@ -132,7 +140,9 @@ def test_the_command_runs(
         trunk = torchvision.models.mobilenet_v3_large(width_mult=0.35).state_dict()
         monkeypatch.setattr(weights.load, "load_state_dict_from_url", lambda *_, **__: trunk)
         arguments += [a for a in TINY if a.partition("=")[0] not in {w.partition("=")[0] for w in arguments}]
-        if not any(a.startswith(("data=", "data.sets=")) for a in arguments):
+        if "experiment=demo" in command:
+            arguments += ["trainer.max_steps=1", "data=celeba", f"data.root={place['faces']}"]
+        elif not any(a.startswith(("data=", "data.sets=")) for a in arguments):
             arguments += ["data=voc", f"data.root={place['scenes']}"]
         if "backbone.weights=torchvision:IMAGENET1K_V2" in arguments:
             arguments.append("backbone.width_rule=absolute")

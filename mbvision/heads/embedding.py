@@ -20,10 +20,12 @@ class EmbeddingOutput(NamedTuple):
 
 
 class EmbeddingHead(Head):
-    """Global pool and a linear layer to ``size`` numbers, normalised: 128 is FaceNet's (arXiv:1503.03832, section 3).
+    """Global pool, a linear layer to ``size`` numbers and a batch norm, then length 1.
 
-    ``num_classes`` are the training identities. Their vectors are weights of the head because they are trained with
-    it; what a network gives to its users is made without them. ``dropout`` (in [0, 1)) is before the linear layer.
+    128 numbers are FaceNet's (arXiv:1503.03832, section 3). The norm is arXiv:1801.07698's (section 3.1): without it
+    the vectors of an untrained network all point one way, and training hardly begins. ``num_classes`` are the training
+    identities. Their vectors are weights of the head because they are trained with it; what a network gives to its
+    users is made without them. ``dropout`` (in [0, 1)) is before the linear layer.
     Raises ConfigError for a tap the backbone lacks and for numbers out of range.
     """
 
@@ -35,6 +37,7 @@ class EmbeddingHead(Head):
         taps: Sequence[str] = ("c5",),
         size: int = 128,
         dropout: float = 0.0,
+        norm_momentum: float = 0.1,
     ) -> None:
         super().__init__()
         if len(taps) != 1:
@@ -49,12 +52,13 @@ class EmbeddingHead(Head):
         self.taps = tuple(taps)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.dropout = nn.Dropout(dropout)
-        self.embed = nn.Linear(features[self.taps[0]].channels, size)
+        self.embed = nn.Conv2d(features[self.taps[0]].channels, size, 1, bias=False)
+        self.norm = nn.BatchNorm2d(size, momentum=norm_momentum)
         self.output = nn.Linear(size, num_classes, bias=False)  # its rows are the identities' vectors
-        nn.init.normal_(self.output.weight)  # any direction; the length plays no part
+        nn.init.normal_(self.output.weight, std=size**-0.5)  # any direction; the length sets how fast it turns
 
     def forward(self, features: Mapping[str, Tensor]) -> EmbeddingOutput:
         """Normalised vectors, in float32 whatever the network computes in."""
-        pooled = self.pool(features[self.taps[0]]).flatten(1)
-        vectors = functional.normalize(self.embed(self.dropout(pooled)).float(), dim=1)
-        return EmbeddingOutput(vectors, self.output.weight)
+        pooled = self.dropout(self.pool(features[self.taps[0]]))
+        vectors = self.norm(self.embed(pooled)).flatten(1).float()
+        return EmbeddingOutput(functional.normalize(vectors, dim=1), self.output.weight)

@@ -58,27 +58,33 @@ def true_accept_rate(curve: Curve, rate: float) -> float:
 
 
 def best_threshold(curve: Curve) -> float:
-    """The least threshold with the most pairs judged rightly."""
-    return float(curve.thresholds[np.argmax(curve.true_accepts - curve.false_accepts)])
+    """The least threshold with the best mean of the shares of both kinds of pairs that are judged rightly."""
+    positives, negatives = int(curve.true_accepts[-1]), int(curve.false_accepts[-1])
+    return float(curve.thresholds[np.argmax(curve.true_accepts * negatives - curve.false_accepts * positives)])
 
 
 def accuracy(distances: Distances, same: Same, folds: Int[np.ndarray, " P"]) -> float:
-    """The share of pairs judged rightly at the best threshold; -1 without pairs of both kinds.
+    """The share of pairs judged rightly at the best threshold, each kind counting half; -1 without both kinds.
 
-    With folds each is judged at the best threshold of the others, and the mean over folds is taken (LFW's protocol);
+    LFW has as many pairs of either kind, where that is the plain share. With folds each is judged at the best threshold of the others, and the mean over folds is taken (LFW's protocol);
     with one fold the threshold is that of the same pairs, which flatters a little.
     """
     numbers = np.unique(folds)
     if len(numbers) < 2:
         if same.all() or not same.any():
             return -1.0
-        return float(((distances <= best_threshold(roc_curve(distances, same))) == same).mean())
+        return _balanced(distances <= best_threshold(roc_curve(distances, same)), same)
     scores = []
     for number in numbers:  # ten of them
         held = folds == number
         threshold = best_threshold(roc_curve(distances[~held], same[~held]))
-        scores.append(((distances[held] <= threshold) == same[held]).mean())
+        scores.append(_balanced(distances[held] <= threshold, same[held]))
     return float(np.mean(scores))
+
+
+def _balanced(accepted: Same, same: Same) -> float:
+    """The mean of both kinds' shares that are judged rightly, or the share of the only kind."""
+    return float(np.mean([(accepted == same)[same == kind].mean() for kind in (True, False) if (same == kind).any()]))
 
 
 def verification_metrics(distances: Distances, same: Same, folds: Int[np.ndarray, " P"]) -> dict[str, float]:

@@ -107,7 +107,7 @@ def test_what_is_missing_is_named(root: Path) -> None:
     assert len(celeba(root=root, split="train", images=root / "elsewhere")) == 4
     (root / "list_attr_celeba.txt").unlink()
     with pytest.raises(DataError, match=r"list_attr_celeba\.txt: there is no such file, nor list_attr_celeba\.csv"):
-        celeba(root=root, split="train")
+        celeba(root=root, split="train", images=root / "elsewhere")
 
 
 def test_a_network_needs_the_same_attributes_but_not_the_same_people(

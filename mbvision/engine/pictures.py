@@ -105,7 +105,7 @@ def draw_samples(module: VisionModule, dataset: DrawDataset) -> dict[str, Pictur
     if set(module.tasks) - {"embedding"}:  # a vector alone cannot be drawn
         drawn = {str(number): draw_sample(dataset, kept) for number, kept in enumerate(module.kept)}
     metric = module.evaluators.get("embedding")
-    if isinstance(metric, Verification) and metric.examples(1):
+    if isinstance(metric, Verification) and metric.examples(2):
         drawn["pairs"] = draw_pairs(metric, dataset.reader)
     return drawn
 

@@ -66,8 +66,9 @@ def best_threshold(curve: Curve) -> float:
 def accuracy(distances: Distances, same: Same, folds: Int[np.ndarray, " P"]) -> float:
     """The share of pairs judged rightly at the best threshold, each kind counting half; -1 without both kinds.
 
-    LFW has as many pairs of either kind, where that is the plain share. With folds each is judged at the best threshold of the others, and the mean over folds is taken (LFW's protocol);
-    with one fold the threshold is that of the same pairs, which flatters a little.
+    LFW has as many pairs of either kind, where that is the plain share. With folds each is judged at the best
+    threshold of the others, and the mean over folds is taken (LFW's protocol); with one fold the threshold is that of
+    the same pairs, which flatters a little.
     """
     numbers = np.unique(folds)
     if len(numbers) < 2:

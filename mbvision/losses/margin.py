@@ -16,10 +16,10 @@ class MarginLoss:
     Logits are ``scale`` times the cosine between a vector and each identity's, and the right one's cosine must be
     larger by ``margin``: cross-entropy of ``scale * (cos - margin)`` for the right one and ``scale * cos`` for the
     others. It needs no special batches. The papers' 64 and 0.35 suit millions of pictures of ten thousand people; 16
-    and 0.2, the default, suit hundreds of people.
+    and 0.1, the default, suit hundreds of people; 0 leaves a softmax of cosines, which starts fastest.
     """
 
-    def __init__(self, *, scale: float = 16.0, margin: float = 0.2) -> None:
+    def __init__(self, *, scale: float = 16.0, margin: float = 0.1) -> None:
         if not (scale > 0 and math.isfinite(scale)):
             raise ConfigError(f"scale={scale}: must be above 0")
         if not 0 <= margin < 1:

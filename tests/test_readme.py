@@ -90,7 +90,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     learn = ["task=[attributes,embedding]", "data=celeba", f"data.root={faces}", f"run_dir={root}/f"]
     assert run(import_module("mbvision.commands.train").main, [*TINY, *learn]) == 0
     return {
-        "faces.ckpt": f"{root}/f/best.ckpt",
         "data.root=FACES": f"data.root={faces}",
         "source=FOLDER": f"source={yolo}",
         "data.root=OUT": f"data.root={root}/out",
@@ -99,6 +98,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "archives=DOWNLOADS": f"archives={root}/photos",
         "archives=FOLDER": f"archives={root}/photos",
         "best.ckpt": f"{root}/r/best.ckpt",
+        "faces.ckpt": f"{root}/f/best.ckpt",  # after that one, whose name its own path holds
         "predictions=masks": f"predictions={root}/masks",
         "data.root=datasets/cityscapes": f"data.root={scenes}/cityscapes",
         "source=video.mp4": f"source={root}/video.mp4",

@@ -88,7 +88,9 @@ def _draw(root: Path, people: tuple[int, int], pictures: int, seed: int) -> None
     """All pictures, numbered as CelebA's, and the three files of annotations."""
     folder = root / "img_align_celeba"
     folder.mkdir(parents=True)
-    attributes, partition, identities = [], [], []
+    attributes: list[str] = []
+    partition: list[str] = []
+    identities: list[str] = []
     numbers = range(sum(people))
     for person in tqdm(numbers, desc="drawing faces", unit="person", mininterval=1):
         split = int(person >= people[0])

@@ -126,7 +126,7 @@ def draw_portrait(who: Identity, rng: np.random.Generator) -> Portrait:
     image = paint_background(SIDE, SIDE, rng)
     brush = _Brush(image, _pose(rng))
     _draw_back(brush, who, rng)
-    _draw_face(brush, who, rng)
+    _draw_face(brush, who)
     _draw_features(brush, who, smiling, rng)
     _draw_hair(brush, who)
     if earrings:
@@ -201,7 +201,7 @@ def _draw_back(brush: _Brush, who: Identity, rng: np.random.Generator) -> None:
     )
 
 
-def _draw_face(brush: _Brush, who: Identity, rng: np.random.Generator) -> None:
+def _draw_face(brush: _Brush, who: Identity) -> None:
     for side in (-1, 1):
         brush.fill(_ellipse(side * 1.0, 0.05, who.ears, 0.24), who.skin * 0.9)
     brush.fill(_outline(who), who.skin)
@@ -229,7 +229,7 @@ def _draw_features(brush: _Brush, who: Identity, smiling: bool, rng: np.random.G
         brush.line(ends, who.hair * 0.6, who.brow_thickness)
     shade, bottom = who.skin * 0.72, who.eye_level + who.nose_length
     nose = np.array([[-0.03, who.eye_level + 0.1], [-who.nose_width, bottom], [who.nose_width, bottom]])
-    brush.line(nose[[0, 1, 2]], shade, 0.045)
+    brush.line(nose, shade, 0.045)
     brush.fill(_ellipse(who.mole[0], who.mole[1], 0.045, 0.045), who.skin * 0.4)
     _draw_mouth(brush, who, smiling, rng)
 
@@ -294,8 +294,7 @@ def _draw_hat(brush: _Brush, who: Identity, rng: np.random.Generator) -> None:
 
 
 def _draw_obstacle(brush: _Brush, rng: np.random.Generator) -> None:
-    """A bar or a blob of any colour over a part of the face."""
+    """A blob of any colour over a part of the face."""
     x, y = rng.uniform(-0.9, 0.9), rng.uniform(-0.6, 1.0)
-    brush.fill(
-        _ellipse(x, y, rng.uniform(0.15, 0.4), rng.uniform(0.15, 0.5), rng.uniform(0, 3)), random_colours(1, rng)[0]
-    )
+    blob = _ellipse(x, y, rng.uniform(0.15, 0.4), rng.uniform(0.15, 0.5), rng.uniform(0, 3))
+    brush.fill(blob, random_colours(1, rng)[0])

@@ -63,6 +63,9 @@ ALLOWED = frozenset(
 )
 """Everything that a configuration may call."""
 
+NOT_THE_BACKBONES = ("weights", "dense_tap", "hidden", "hidden_activation")
+"""Keys of ``backbone`` that heads and loaders read."""
+
 Config = Mapping[str, Any]
 
 
@@ -122,7 +125,7 @@ def build_network(config: Config, num_classes: Mapping[str, int]) -> Network:
     if not heads:
         raise ConfigError("task: no head is configured; try task=ssdlite")
     taps = sorted({tap for head in heads.values() for tap in head["taps"]})
-    node = {key: value for key, value in config["backbone"].items() if key not in ("weights", "dense_tap")}
+    node = {key: value for key, value in config["backbone"].items() if key not in NOT_THE_BACKBONES}
     backbone = make(node, "backbone", taps=taps)
     return Network(
         backbone=backbone,

@@ -13,6 +13,7 @@ from mbvision.backbones import mobilenet_v1, mobilenet_v2, mobilenet_v3
 from mbvision.backbones.base import MobileNet
 from mbvision.backbones.pretrained import load_trunk
 from mbvision.backbones.rows import LAST_TAP, Activation, limit_stride, make_divisible, scale_by_ratio
+from mbvision.build import NOT_THE_BACKBONES
 from mbvision.errors import ConfigError
 from mbvision.heads.classifier import Classifier
 
@@ -63,7 +64,7 @@ def test_declared_features_are_what_forward_returns(path: Path, width: float, ou
     assert config.pop("_target_") == f"{factory.__module__}.{factory.__name__}"
     assert config.pop("weights") is None
     dense_tap = config.pop("dense_tap")
-    arguments = {str(key): value for key, value in config.items()}
+    arguments = {str(key): value for key, value in config.items() if key not in NOT_THE_BACKBONES}
     taps = list(build(name).features)
     assert {"c1", "c2", "c3_first", "c3_depthwise", "c3", "c4", "c5", dense_tap} <= set(taps)
     backbone = build(name, **arguments, taps=taps)
@@ -297,3 +298,37 @@ def test_classifier_refuses_values_out_of_range(arguments: dict[str, Any], messa
 
 def test_last_tap_is_named_by_every_table() -> None:
     assert all(LAST_TAP in build(name).features for name in FACTORIES)
+
+
+def test_full_convolutions_take_the_place_of_separable_ones() -> None:
+    backbone = build("v1", convolution="dense", taps=["c3", "c4_expanded", "c5"])
+    assert not any(layer.groups > 1 for layer in backbone.modules() if isinstance(layer, torch.nn.Conv2d))
+    assert "c3_depthwise" not in backbone.features
+    with torch.inference_mode():
+        outputs = backbone(torch.zeros(1, 3, 64, 96))
+    assert {tap: tuple(output.shape[1:]) for tap, output in outputs.items()} == {
+        "c3": (256, 8, 12),
+        "c4_expanded": (512, 4, 6),
+        "c5": (1024, 2, 3),
+    }
+    with pytest.raises(ConfigError, match="no feature \\['c3_depthwise'\\]"):
+        build("v1", convolution="dense", taps=["c3_depthwise"])
+    with pytest.raises(ConfigError, match="'full'; choose separable or dense"):
+        build("v1", convolution="full")
+
+
+def test_the_shallow_variant_leaves_layers_7_to_11_out() -> None:
+    whole, shallow = build("v1"), build("v1", shallow=True, taps=["c4", "c5"])
+    # five layers of 512 channels: a depthwise 3x3, a 1x1, and two norms each
+    assert parameters(whole) - parameters(shallow) == 5 * (9 * 512 + 512 * 512 + 4 * 512)
+    with torch.inference_mode():
+        outputs = shallow(torch.zeros(1, 3, 64, 64))
+    assert outputs["c4"].shape == (1, 512, 4, 4) and outputs["c5"].shape == (1, 1024, 2, 2)
+
+
+def test_a_divisor_of_one_keeps_any_whole_width() -> None:
+    backbone = build("v2", width=0.5, channel_divisor=1)
+    assert [row.out for row in backbone.rows[:3]] == [8, 12, 12]  # a multiple of 8 would be 16
+    for wrong in (0, True, 2.5):
+        with pytest.raises(ConfigError, match="channel_divisor is"):
+            build("v2", channel_divisor=wrong)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mbvision.backbones.blocks import (
     Block,
     ConvNormAct,
+    DenseBlock,
     DepthwiseBlock,
     InvertedResidual,
     Padding,
@@ -79,7 +80,7 @@ class MobileNet(Backbone):
         *,
         table: Table,
         taps: Sequence[str],
-        block: type[DepthwiseBlock] | type[InvertedResidual],
+        block: type[DepthwiseBlock] | type[DenseBlock] | type[InvertedResidual],
         norm_eps: float,
         norm_momentum: float,
         padding: Padding,

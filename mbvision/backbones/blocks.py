@@ -173,6 +173,32 @@ class DepthwiseBlock(Block):
         return self.project(depthwise)
 
 
+class DenseBlock(Block):
+    """What MobileNetV1's layer replaces: one full convolution with norm and activation (arXiv:1704.04861 table 4)."""
+
+    def __init__(
+        self, in_channels: int, row: Row, *, norm_eps: float, norm_momentum: float, padding: Padding = "symmetric"
+    ) -> None:
+        super().__init__()
+        self.expand = nn.Identity()
+        self.depthwise = nn.Identity()
+        self.conv = ConvNormAct(
+            in_channels,
+            row.out,
+            activation=row.activation,
+            kernel=row.kernel,
+            stride=row.stride,
+            dilation=row.dilation,
+            norm_eps=norm_eps,
+            norm_momentum=norm_momentum,
+            padding=padding,
+        )
+
+    def finish(self, inputs: Float[Tensor, "B C H W"], depthwise: Float[Tensor, "B C H W"]) -> Tensor:
+        """The convolution; ``depthwise`` is ``inputs``."""
+        return self.conv(inputs)
+
+
 class InvertedResidual(Block):
     """Expand, depthwise, squeeze, project without activation, add the input (arXiv:1801.04381 section 3.3).
 

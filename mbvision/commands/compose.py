@@ -4,6 +4,7 @@ import difflib
 import itertools
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from mbvision.errors import ConfigError
 
@@ -30,6 +31,7 @@ PATH_KEYS = frozenset(
         "distill_pictures",
         "output",
         "output_dir",
+        "picture",
         "predictions",
         "resume",
         "run_dir",
@@ -76,7 +78,7 @@ def compose_config(name: str, arguments: Sequence[str]) -> dict[str, Any]:
     try:
         with initialize_config_dir(config_dir=str(conf_folder()), version_base="1.3"):
             overrides += _transform_for_heads(name, overrides)
-            config = compose(config_name=name, overrides=overrides)
+            config = _composed(name, overrides)
             plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
             _check_types(name, overrides, plain)
     except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: GROUP=null
@@ -92,12 +94,40 @@ def compose_config(name: str, arguments: Sequence[str]) -> dict[str, Any]:
 
 def _transform_for_heads(name: str, overrides: Sequence[str]) -> list[str]:
     """The augmentation that suits the heads, unless the arguments or the experiment name one."""
-    config: Any = OmegaConf.to_container(compose(config_name=name, overrides=_group_overrides(overrides)))
+    config = _composed_groups(conf_folder(), name, tuple(_group_overrides(overrides)))
     if "heads" not in config or "_target_" in config.get("transform", {}).get("train", {}):
         return []
     _check_tasks(overrides)
     suited = {"detection": "ssd", "segmentation": "segmentation", "attributes": "faces", "embedding": "faces"}
     return [f"transform={next(transform for head, transform in suited.items() if head in config['heads'])}"]
+
+
+def _composed(name: str, overrides: Sequence[str]) -> DictConfig:
+    """What ``compose`` gives: a choice of files is composed once, and plain values are set afterwards as it does."""
+    parser = OverridesParser.create()
+    values = [
+        parsed
+        for parsed in map(parser.parse_override, overrides)
+        if re.fullmatch(r"[\w.]+=.*", parsed.input_line or "", re.DOTALL)
+        and not (conf_folder() / parsed.key_or_group).is_dir()
+        and not parsed.is_sweep_override()
+    ]
+    set_later = {parsed.input_line for parsed in values}
+    files = tuple(override for override in overrides if override not in set_later)
+    config = OmegaConf.create(_composed_groups(conf_folder(), name, files))
+    OmegaConf.set_struct(config, True)
+    for parsed in values:
+        try:
+            OmegaConf.update(config, parsed.key_or_group, parsed.value(), merge=True)
+        except (ConfigAttributeError, ConfigKeyError) as error:
+            raise ConfigCompositionException(f"Could not override '{parsed.key_or_group}'.") from error
+    return config
+
+
+@lru_cache(maxsize=64)
+def _composed_groups(folder: Path, name: str, groups: tuple[str, ...]) -> Any:
+    """The defaults of a choice of groups, references unresolved; ``folder`` is the one that Hydra was set up with."""
+    return OmegaConf.to_container(compose(config_name=name, overrides=list(groups)), resolve=False)
 
 
 def _data_set(number: int, given: Any) -> dict[str, Any]:
@@ -178,9 +208,7 @@ def _choices(group: str) -> list[str]:
 
 def _check_types(name: str, overrides: Sequence[str], config: Any) -> None:
     """Refuse a value of another kind than the key's default: a number, true or false, a list of numbers."""
-    defaults = flatten(
-        OmegaConf.to_container(compose(config_name=name, overrides=_group_overrides(overrides)), resolve=False)
-    )
+    defaults = flatten(_composed_groups(conf_folder(), name, tuple(_group_overrides(overrides))))
     given = flatten(config)
     for override in overrides:
         key = override.partition("=")[0]

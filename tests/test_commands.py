@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from mbvision.commands import doctor, evaluate, export, predict, prepare_data, run, train
+from mbvision.commands import complexity, doctor, evaluate, export, predict, prepare_data, run, train
 from mbvision.data.scenes import make_scenes
 
 ROOT = Path(__file__).parent.parent
@@ -203,7 +203,7 @@ def test_slots_by_category_id_go_through_training_prediction_and_scoring(data: l
     assert run(evaluate.main, [*checkpoint, *data]) == 0
 
 
-@pytest.mark.parametrize("command", [train, evaluate, predict, export, prepare_data, doctor])
+@pytest.mark.parametrize("command", [train, evaluate, predict, export, prepare_data, doctor, complexity])
 def test_help_explains_the_keys(command: object, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(command.main, ["--help"]) == 0  # type: ignore[attr-defined]
     assert "python tools/" in capsys.readouterr().out

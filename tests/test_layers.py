@@ -13,6 +13,7 @@ ALLOWED = {
     "structures": set(),
     "boxes": FLOOR,
     "masks": FLOOR,
+    "draw_complexity": FLOOR,
     "draw": FLOOR,
     "draw_faces": FLOOR,
     "draw_masks": FLOOR | {"draw"},
@@ -39,7 +40,7 @@ ONLY_IN = {
     "hydra": {"commands"},
     "omegaconf": {"commands"},
     "albumentations": {"data"},
-    "matplotlib": {"draw", "draw_faces", "draw_masks"},
+    "matplotlib": {"draw", "draw_complexity", "draw_faces", "draw_masks"},
 }
 FORBIDDEN_CALLS = {
     "torch.load": "checkpoint.py",

@@ -14,6 +14,7 @@ COMMANDS = {
     "evaluate": "score a checkpoint on a data set, or the results of another program",
     "predict": "draw and write what a checkpoint finds in pictures",
     "export": "write a checkpoint's weights as safetensors",
+    "complexity": "count parameters, multiply-adds and activation memory of a network",
     "prepare_data": "unpack official archives, convert YOLO data sets",
     "doctor": "say what is installed, and what on this machine will hurt",
 }

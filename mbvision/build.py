@@ -10,6 +10,7 @@ from typing import Any
 
 from mbvision.data.base import Reader
 from mbvision.data.joint import JointReader, MixedReader
+from mbvision.data.labels import LabelReader
 from mbvision.data.slots import by_category_id, check_same_classes, with_class_order
 from mbvision.errors import ConfigError
 from mbvision.network import Network
@@ -28,19 +29,26 @@ ALLOWED = frozenset(
         "mbvision.heads.deeplabv3.DeepLabV3",
         "mbvision.heads.lraspp.LRASPP",
         "mbvision.heads.ssdlite.SSDLite",
+        "mbvision.losses.classification.ClassificationLoss",
         "mbvision.losses.multibox.MultiBoxLoss",
         "mbvision.losses.segmentation.SegmentationLoss",
+        "mbvision.tasks.classification.Classification",
         "mbvision.tasks.detection.Detection",
         "mbvision.tasks.segmentation.SemanticSegmentation",
         "mbvision.data.cityscapes.cityscapes",
         "mbvision.data.coco.coco",
         "mbvision.data.coco_masks.coco_masks",
+        "mbvision.data.image_folder.image_folder",
+        "mbvision.data.imagenet.imagenet",
         "mbvision.data.masks_folder.masks_folder",
+        "mbvision.data.crops.scenes_crops",
         "mbvision.data.scenes.scenes",
         "mbvision.data.scenes.scenes_masks",
         "mbvision.data.voc.voc",
         "mbvision.data.voc_masks.voc_masks",
+        "mbvision.data.transforms.classification.classification_train",
         "mbvision.data.transforms.evaluation.ResizeTransform",
+        "mbvision.data.transforms.mixing.Mixing",
         "mbvision.data.transforms.segmentation.segmentation_train",
         "mbvision.data.transforms.ssd.ssd_train",
         "mbvision.engine.optim.cosine",
@@ -53,6 +61,9 @@ ALLOWED = frozenset(
     ]
 )
 """Everything that a configuration may call."""
+
+NOT_THE_BACKBONES = ("weights", "dense_tap", "hidden", "hidden_activation")
+"""Keys of ``backbone`` that heads and loaders read."""
 
 Config = Mapping[str, Any]
 
@@ -113,7 +124,7 @@ def build_network(config: Config, num_classes: Mapping[str, int]) -> Network:
     if not heads:
         raise ConfigError("task: no head is configured; try task=ssdlite")
     taps = sorted({tap for head in heads.values() for tap in head["taps"]})
-    node = {key: value for key, value in config["backbone"].items() if key not in ("weights", "dense_tap")}
+    node = {key: value for key, value in config["backbone"].items() if key not in NOT_THE_BACKBONES}
     backbone = make(node, "backbone", taps=taps)
     return Network(
         backbone=backbone,
@@ -192,6 +203,14 @@ def _read_set(
         readers["detection"] = boxes
     if (masks := readers.get("segmentation")) and (names := class_names.get("segmentation")):
         check_same_classes(masks.class_names["segmentation"], names)
+    if labels := readers.get("classification"):
+        if len(readers) > 1:
+            raise ConfigError(
+                f"task: the set in {data['root']} cannot be read for {' and '.join(readers)} at once;"
+                " give each a set of its own in data.sets"
+            )
+        assert isinstance(labels, LabelReader)
+        return labels.with_class_order(names) if (names := class_names.get("classification")) else labels
     if len(readers) == 2:
         return JointReader(readers["detection"], readers["segmentation"])
     reader: Reader = next(iter(readers.values()))

@@ -93,7 +93,8 @@ def _transform_for_heads(name: str, overrides: Sequence[str]) -> list[str]:
     if "heads" not in config or "_target_" in config.get("transform", {}).get("train", {}):
         return []
     _check_tasks(overrides)
-    return ["transform=ssd" if "detection" in config["heads"] else "transform=segmentation"]
+    kinds = {"detection": "ssd", "segmentation": "segmentation"}
+    return [f"transform={next((kinds[head] for head in kinds if head in config['heads']), 'classification')}"]
 
 
 def _data_set(number: int, given: Any) -> dict[str, Any]:

@@ -9,12 +9,12 @@ import lightning.pytorch as L
 from mbvision import checkpoint
 from mbvision.build import build_reader, build_tasks, eval_size, input_size, make
 from mbvision.data.sampling import DrawDataset
-from mbvision.data.transforms.evaluation import NativeTransform
+from mbvision.data.transforms.evaluation import CROP_FRACTION, NativeTransform
 from mbvision.draw import plot_precision_recall, save_image
 from mbvision.draw_masks import plot_confusion
 from mbvision.engine.data_module import VisionData
 from mbvision.engine.module import VisionModule
-from mbvision.engine.pictures import draw_sample
+from mbvision.engine.pictures import draw_samples
 from mbvision.errors import ConfigError
 from mbvision.inference.augmented import augmented
 from mbvision.inference.predictor import choose_device
@@ -24,6 +24,7 @@ from mbvision.metrics.mask_results import mask_writer
 from mbvision.metrics.mean_iou import MeanIoU
 from mbvision.metrics.report import merged
 from mbvision.metrics.results import write_coco_results, write_comp4
+from mbvision.metrics.top_accuracy import TopAccuracy
 
 RESIZE = {"_target_": "mbvision.data.transforms.evaluation.ResizeTransform"}
 
@@ -47,7 +48,7 @@ def score_checkpoint(config: Mapping[str, Any]) -> dict[str, Any]:
         train_transform=None,
         val_transform=NativeTransform()
         if config["window"]
-        else make({**RESIZE, "fit": settings.get("fit", "stretch")}, "transform.evaluate", size=size),
+        else make({**RESIZE, **evaluation_fit(settings)}, "transform.evaluate", size=size),
         batch_size=1 if config["window"] else config["loader"]["batch_size"],
         workers=config["loader"]["workers"],
     )
@@ -81,6 +82,11 @@ def score_checkpoint(config: Mapping[str, Any]) -> dict[str, Any]:
     return merged(module.metrics, len(reader))
 
 
+def evaluation_fit(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """How a picture fills the input of a checkpoint, of an earlier version too."""
+    return {"fit": settings.get("fit", "stretch"), "crop_fraction": settings.get("crop_fraction", CROP_FRACTION)}
+
+
 def tasks_to_score(config: Mapping[str, Any], about: Mapping[str, Any]) -> list[str]:
     """Those of the network's tasks for which the data set has labels; several scales and windows score masks alone."""
     labelled = {task for one in config["data"]["sets"] or [config["data"]] for task in one["readers"]}
@@ -112,8 +118,11 @@ def write_outputs(folder: Path, split: str, module: VisionModule, dataset: DrawD
             plot_precision_recall(
                 coco_ap(annotations, results, backend=boxes.backend).curves, folder / "precision_recall.png"
             )
+    if isinstance(classes := module.evaluators.get("classification"), TopAccuracy):
+        path = folder / ("confusion.png" if masks is None else "confusion_classification.png")
+        plot_confusion(classes.matrix, classes.annotations.class_names, path)
     if isinstance(masks, MeanIoU):
         plot_confusion(masks.matrix, masks.annotations.scheme.class_names, folder / "confusion.png")
-    for number, kept in enumerate(module.kept):
-        save_image(folder / "samples" / f"{number}.png", draw_sample(dataset, kept))
+    for name, picture in draw_samples(dataset, module.kept).items():
+        save_image(folder / "samples" / f"{name}.png", picture)
     print(f"predictions, plots and pictures in {folder}\n")

@@ -1,6 +1,6 @@
 """Pictures of a run: the first training batch with its labels, and predictions beside the ground truth."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +8,15 @@ import lightning.pytorch as L
 import numpy as np
 from jaxtyping import UInt8
 from lightning.pytorch.callbacks import Callback
+from torch import Tensor
 
 from mbvision.data.base import Reader
 from mbvision.data.sampling import DrawDataset
-from mbvision.draw import draw_boxes, grid, save_image, side_by_side
+from mbvision.draw import captioned, draw_boxes, grid, save_image, side_by_side
 from mbvision.draw_masks import background_of, overlay
 from mbvision.engine.module import KeptSample, VisionModule
 from mbvision.masks import upsampled_labels
-from mbvision.structures import Batch, Detections, Segmentation, Target
+from mbvision.structures import Batch, ClassScores, Detections, Segmentation, Target
 
 DRAWN_SCORE = 0.3
 """Detections below this score are left out of pictures."""
@@ -29,10 +30,10 @@ Picture = UInt8[np.ndarray, "H W 3"]
 def draw_batch(batch: Batch, reader: Reader, path: Path, limit: int = 16) -> None:
     """The first images of a training batch as the network gets them, with their labels, in one picture."""
     images = batch.images[:limit].permute(0, 2, 3, 1).cpu().numpy()
-    drawn = [
-        draw_truth(np.ascontiguousarray(image), target, reader)
-        for image, target in zip(images, batch.targets, strict=False)
-    ]
+    drawn = []
+    for image, target in zip(images, batch.targets, strict=False):
+        picture, lines = draw_truth(np.ascontiguousarray(image), target, reader), class_lines(target, reader)
+        drawn.append(captioned(picture, lines) if lines else picture)
     save_image(path, grid(drawn, columns=4))
 
 
@@ -44,6 +45,21 @@ def draw_truth(image: Picture, target: Target, reader: Reader) -> Picture:
         names = reader.class_names["detection"]
         image = draw_boxes(image, target.boxes.cpu().numpy(), target.box_labels.cpu().numpy(), names)
     return image
+
+
+def class_lines(target: Target, reader: Reader) -> list[str]:
+    """The name of an image's class, or the two largest shares of a mixed one; nothing where it has none."""
+    if target.label is not None:
+        return [reader.class_names["classification"][target.label]]
+    return [] if target.label_shares is None else best_lines(target.label_shares, reader, 2)
+
+
+def best_lines(scores: Tensor, reader: Reader, count: int = 1) -> list[str]:
+    """The names of the best classes, with their scores in percent; those that round to 0 are left out."""
+    best = scores.cpu().topk(min(count, len(scores)))
+    names = reader.class_names["classification"]
+    pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    return [f"{names[label]} {100 * score:.0f} %" for label, score in pairs if score >= 0.005]
 
 
 def draw_mask(image: Picture, labels: UInt8[np.ndarray, "H W"], reader: Reader) -> Picture:
@@ -75,11 +91,34 @@ def draw_sample(dataset: DrawDataset, kept: KeptSample) -> Picture:
     sample = reader.read(int(dataset.order(0)[kept.place]))
     truth = draw_truth(sample.image, sample.target, reader)
     result = draw_predictions(sample.image, kept.predictions, kept.target, reader)
-    return side_by_side(truth, result, ("ground truth", "predicted"))
+    classes = [found for found in kept.predictions.values() if isinstance(found, ClassScores)]
+    said = [line for found in classes for line in best_lines(found.scores, reader)]
+    titles = (["ground truth", *class_lines(kept.target, reader)], ["predicted", *said])
+    return side_by_side(truth, result, (": ".join(titles[0]), ": ".join(titles[1])))
+
+
+def draw_samples(dataset: DrawDataset, kept: Sequence[KeptSample]) -> dict[str, Picture]:
+    """A picture for each sample, by its number; of classifiers one grid with true and predicted names, ``classes``."""
+    if kept and all(isinstance(found, ClassScores) for found in kept[0].predictions.values()):
+        return {"classes": grid([draw_class(dataset, one) for one in kept], columns=4)}
+    return {str(number): draw_sample(dataset, one) for number, one in enumerate(kept)}
+
+
+def draw_class(dataset: DrawDataset, kept: KeptSample) -> Picture:
+    """The original picture above its true class and the one that is predicted, with the score."""
+    reader = dataset.reader
+    sample = reader.read(int(dataset.order(0)[kept.place]))
+    (found,) = kept.predictions.values()
+    return captioned(
+        sample.image, [f"true: {line}" for line in class_lines(kept.target, reader)] + best_lines(found.scores, reader)
+    )
 
 
 class Pictures(Callback):
-    """Writes ``samples/train_batch.png`` once and ``samples/val_NUMBER.png`` after each validation."""
+    """Writes ``samples/train_batch.png`` once and, after each validation, ``samples/val_NUMBER.png``.
+
+    A classifier's pictures go together into ``val_classes.png``.
+    """
 
     def __init__(self, *, folder: Path, data: Mapping[str, DrawDataset | None]) -> None:
         self.folder = folder
@@ -99,5 +138,5 @@ class Pictures(Callback):
         assert isinstance(pl_module, VisionModule)
         if not trainer.is_global_zero or trainer.sanity_checking:
             return
-        for number, kept in enumerate(pl_module.kept):
-            save_image(self.folder / f"val_{number}.png", draw_sample(self.data["val"], kept))
+        for name, picture in draw_samples(self.data["val"], pl_module.kept).items():
+            save_image(self.folder / f"val_{name}.png", picture)

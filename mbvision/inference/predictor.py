@@ -15,9 +15,9 @@ from mbvision import checkpoint
 from mbvision.build import eval_size
 from mbvision.data.frames import FrameSource
 from mbvision.data.images import decode_image, read_image
-from mbvision.data.transforms.evaluation import Fit, fit_image
+from mbvision.data.transforms.evaluation import CROP_FRACTION, Fit, fit_image
 from mbvision.data.video import open_video
-from mbvision.draw import Colour, draw_boxes
+from mbvision.draw import Colour, draw_boxes, write_lines
 from mbvision.draw_masks import background_of, legend, overlay, with_legend
 from mbvision.draw_masks import palette as default_palette
 from mbvision.errors import ConfigError, ImageError
@@ -26,11 +26,13 @@ from mbvision.inference.smoothing import LogitSmoother
 from mbvision.inference.video import FrameResult, VideoRun
 from mbvision.masks import upsampled_labels
 from mbvision.network import Network
-from mbvision.structures import Detections, Geometry, Segmentation
+from mbvision.structures import ClassScores, Detections, Geometry, Segmentation
 from mbvision.tasks.base import Task
 
 Picture = str | Path | Image.Image | np.ndarray
 Image3 = UInt8[np.ndarray, "H W 3"]
+MOST_CLASSES = 5
+"""So many of the best classes are written and drawn."""
 logger = logging.getLogger(__name__)
 
 
@@ -39,7 +41,8 @@ class Result:
     """What was found in one picture, as NumPy arrays; boxes are ``x1 y1 x2 y2`` in its own pixels, best first.
 
     ``names`` are the boxes' classes. ``mask`` has a label for each of the picture's pixels, and ``mask_names`` the
-    classes' names by label; None and empty where the network does not segment.
+    classes' names by label; None and empty where the network does not segment. ``classes`` are the names of what the
+    whole picture may show, best first, with ``class_scores`` (0..1) and ``class_labels``; empty without a classifier.
     """
 
     width: int
@@ -50,6 +53,9 @@ class Result:
     names: tuple[str, ...] = ()
     mask: UInt8[np.ndarray, "H W"] | None = None
     mask_names: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    class_scores: Float[np.ndarray, " C"] = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
+    class_labels: Int[np.ndarray, " C"] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def above(self, score: float) -> "Result":
         """Only the detections with at least this score."""
@@ -58,7 +64,7 @@ class Result:
         return replace(self, boxes=self.boxes[kept], scores=self.scores[kept], labels=self.labels[kept], names=names)
 
     def as_json(self, source: str) -> dict[str, Any]:
-        """The JSON of one picture: its source, its size, its detections, and how many pixels each class of mask has."""
+        """The JSON of one picture: source, size, detections, best classes, and how many pixels a mask has of each."""
         found = zip(self.boxes.tolist(), self.scores.tolist(), self.labels.tolist(), self.names, strict=True)
         content: dict[str, Any] = {
             "source": source,
@@ -66,6 +72,9 @@ class Result:
             "height": self.height,
             "detections": [{"box": b, "score": s, "label": n, "name": name} for b, s, n, name in found],
         }
+        if self.classes:
+            best = zip(self.class_labels.tolist(), self.classes, self.class_scores.tolist(), strict=True)
+            content["classes"] = [{"label": n, "name": name, "score": s} for n, name, s in list(best)[:MOST_CLASSES]]
         if self.mask is not None:
             counts = np.bincount(self.mask.reshape(-1), minlength=len(self.mask_names)).tolist()
             content["pixels"] = {name: count for name, count in zip(self.mask_names, counts, strict=False) if count}
@@ -76,7 +85,7 @@ class Predictor:
     """A network made ready for inference, its tasks and class names; see `mbvision.load`.
 
     ``palettes`` are the colours of masks' classes by task, where the data set has any; ``fit`` is how a picture fills
-    the input.
+    the input, with ``crop_fraction`` that of ``crop``.
     """
 
     def __init__(
@@ -88,6 +97,7 @@ class Predictor:
         input_size: tuple[int, int],
         palettes: Mapping[str, Sequence[Colour]] | None = None,
         fit: Fit = "stretch",
+        crop_fraction: float = CROP_FRACTION,
         device: str = "auto",
     ) -> None:
         self.device = choose_device(device)
@@ -97,7 +107,7 @@ class Predictor:
         self.palettes: dict[str, list[Colour]] = {
             name: [(red, green, blue) for red, green, blue in colours] for name, colours in (palettes or {}).items()
         }
-        self.input_size, self.fit = input_size, fit
+        self.input_size, self.fit, self.crop_fraction = input_size, fit, crop_fraction
 
     @overload
     def predict(self, image: Picture) -> Result: ...
@@ -137,7 +147,7 @@ class Predictor:
 
     @torch.inference_mode()
     def _predict(self, images: Sequence[Image3], smoother: LogitSmoother | None = None) -> list[Result]:
-        fitted = [fit_image(image, self.input_size, self.fit) for image in images]
+        fitted = [fit_image(image, self.input_size, self.fit, self.crop_fraction) for image in images]
         stacked = torch.from_numpy(np.stack([image for image, _ in fitted])).to(self.device)
         outputs = self.network(stacked.permute(0, 3, 1, 2).float().div_(255))
         found = {name: task.predict(outputs[name], self.input_size) for name, task in self.tasks.items()}
@@ -166,19 +176,28 @@ class Predictor:
             elif isinstance(found, Segmentation):
                 mask = upsampled_labels(found, geometry)
                 result = replace(result, mask=mask, mask_names=self.class_names[name])
+            elif isinstance(found, ClassScores):
+                scores, order = found.scores.cpu().sort(descending=True, stable=True)
+                result = replace(
+                    result,
+                    classes=tuple(self.class_names[name][label] for label in order.tolist()),
+                    class_scores=scores.numpy(),
+                    class_labels=order.numpy(),
+                )
         return result
 
     def draw(self, image: Image3, result: Result) -> Image3:
-        """A copy of a picture with its result: the mask below, the boxes on top, the names of the mask's classes."""
+        """A copy of a picture with its result: the mask below, the boxes on top, the best classes in the corner."""
         if result.mask is not None:
             palette = self.palettes.get("segmentation") or default_palette(len(result.mask_names))
             image = overlay(image, result.mask, palette, background=background_of(result.mask_names))
             present = np.flatnonzero(np.bincount(result.mask.reshape(-1), minlength=256))
             image = with_legend(image, legend(result.mask_names, palette, present.tolist(), width=image.shape[1]))
-        if "detection" not in self.class_names:
-            return image
-        names = self.class_names["detection"]
-        return draw_boxes(image, result.boxes, result.labels, names, scores=result.scores)
+        if "detection" in self.class_names:
+            names = self.class_names["detection"]
+            image = draw_boxes(image, result.boxes, result.labels, names, scores=result.scores)
+        best = list(zip(result.classes, result.class_scores.tolist(), strict=True))[:MOST_CLASSES]
+        return write_lines(image, [f"{name} {score:.2f}" for name, score in best])
 
 
 def load(path: str | Path, *, device: str = "auto") -> Predictor:
@@ -194,6 +213,7 @@ def load(path: str | Path, *, device: str = "auto") -> Predictor:
         palettes=about.get("palettes", {}),
         input_size=eval_size(about["config"]),
         fit=about["config"].get("fit", "stretch"),
+        crop_fraction=about["config"].get("crop_fraction", CROP_FRACTION),
         device=device,
     )
 

@@ -23,7 +23,7 @@ def choices(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
-CLASSES = {"detection": ["a", "b", "c"], "segmentation": ["a", "b", "c"]}
+CLASSES = {head: ["a", "b", "c"] for head in ("classification", "detection", "segmentation")}
 COUNTS = {name: len(names) for name, names in CLASSES.items()}
 
 
@@ -39,6 +39,7 @@ def targets(count: int) -> list[Target]:
         Target(
             image_id=i,
             geometry=Geometry(original=(64, 96)),
+            label=i % 2,
             boxes=boxes[i % 2],
             box_labels=labels[i % 2],
             mask=torch.full((64, 96), (0, 255)[i % 2], dtype=torch.uint8),

@@ -96,12 +96,14 @@ def read_synsets(kit: Path) -> tuple[Synset, ...]:
     path = kit / "data" / "meta.mat"
     try:
         rows = struct_rows(path.read_bytes(), "synsets", ("ILSVRC2012_ID", "WNID", "words", "num_children"))
-    except (OSError, ValueError) as error:
+        synsets = sorted(
+            Synset(str(row["WNID"]), str(row["words"]).split(",")[0].strip(), int(row["ILSVRC2012_ID"]))
+            for row in rows
+            if row["num_children"] == 0
+        )
+    except (OSError, ValueError, OverflowError) as error:
         raise DataError(f"{path}: cannot be read: {error}; unpack the devkit anew") from error
-    leaves = sorted((row for row in rows if row["num_children"] == 0), key=lambda row: str(row["WNID"]))
-    names = [str(row["words"]).split(",")[0].strip() for row in leaves]
-    shared = {name for name, count in Counter(names).items() if count > 1}
-    return tuple(
-        Synset(str(row["WNID"]), f"{name} ({row['WNID']})" if name in shared else name, int(row["ILSVRC2012_ID"]))
-        for row, name in zip(leaves, names, strict=True)
-    )
+    if not synsets:
+        raise DataError(f"{path}: holds no class; unpack the devkit anew")
+    shared = {name for name, count in Counter(synset.name for synset in synsets).items() if count > 1}
+    return tuple(s._replace(name=f"{s.name} ({s.wnid})") if s.name in shared else s for s in synsets)

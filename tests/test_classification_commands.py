@@ -1,8 +1,10 @@
 """Classification as users type it: training, scores, pictures, videos, and its backbone in a detector."""
 
 import json
+import shutil
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,9 @@ from mbvision import checkpoint
 from mbvision.commands import evaluate, predict, run, train
 from mbvision.commands.compose import compose_config
 from mbvision.data.scenes import make_scenes
+from mbvision.engine import callbacks
 from mbvision.inference.video_writer import VideoWriter
+from tests.tiny_runs import differing, fit
 
 TINY = [
     "backbone=mobilenet_v3_small",
@@ -163,6 +167,29 @@ def test_classes_and_boxes_of_two_sets_train_one_network(
     assert run(train.main, [*both, "fit=stretch", "loader.batch_size=8", "trainer.limit_train_batches=1.0"]) == 0
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert {"AP50", "top1"} <= set(metrics) and metrics["images"] == metrics["images_total"] == 11
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:lightning", "ignore::FutureWarning:lightning")
+def test_a_mixed_run_resumed_in_mid_epoch_ends_as_the_one_never_stopped(
+    folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = ["task=classification", "data=image_folder", f"data.root={folders}", *TINY]
+    overrides += ["trainer=cpu", "trainer.max_epochs=2", "trainer.enable_progress_bar=false", "ema_decay=0.9"]
+    overrides += ["transform.mix.mixup=0.2", "transform.mix.cutmix=1.0", "checkpoint_every_n_steps=1"]
+    write = callbacks.write
+
+    def keep(path: Path, content: dict[str, Any]) -> None:
+        write(path, content)
+        shutil.copy(path, tmp_path / f"step_{content['global_step']}.ckpt")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks, "write", keep)
+        fit(compose_config("train", overrides), tmp_path / "whole")
+    settings = compose_config("train", [*overrides, "loader.workers=1"])
+    fit(settings, tmp_path / "resumed", resume=tmp_path / "step_2.ckpt")  # of three steps in the first epoch
+    whole, resumed = (checkpoint.read(tmp_path / name / "last.ckpt") for name in ("whole", "resumed"))
+    assert whole["global_step"] == resumed["global_step"] == 6
+    assert not differing(resumed["state_dict"], whole["state_dict"])
 
 
 def test_the_transform_and_the_input_are_picked_for_the_task() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from mbvision.data.base import Reader
 from mbvision.data.faces import FaceReader
 from mbvision.data.joint import JointReader, MixedReader
+from mbvision.data.labels import LabelReader
 from mbvision.data.slots import by_category_id, check_same_classes, with_class_order
 from mbvision.errors import ConfigError
 from mbvision.network import Network
@@ -30,10 +31,12 @@ ALLOWED = frozenset(
         "mbvision.heads.embedding.EmbeddingHead",
         "mbvision.heads.lraspp.LRASPP",
         "mbvision.heads.ssdlite.SSDLite",
+        "mbvision.losses.classification.ClassificationLoss",
         "mbvision.losses.margin.MarginLoss",
         "mbvision.losses.multibox.MultiBoxLoss",
         "mbvision.losses.segmentation.SegmentationLoss",
         "mbvision.tasks.attributes.Attributes",
+        "mbvision.tasks.classification.Classification",
         "mbvision.tasks.detection.Detection",
         "mbvision.tasks.embedding.IdentityEmbedding",
         "mbvision.tasks.segmentation.SemanticSegmentation",
@@ -41,15 +44,20 @@ ALLOWED = frozenset(
         "mbvision.data.cityscapes.cityscapes",
         "mbvision.data.coco.coco",
         "mbvision.data.coco_masks.coco_masks",
+        "mbvision.data.crops.scenes_crops",
         "mbvision.data.identity_folder.identity_folder",
+        "mbvision.data.image_folder.image_folder",
+        "mbvision.data.imagenet.imagenet",
         "mbvision.data.masks_folder.masks_folder",
         "mbvision.data.portraits.portraits",
         "mbvision.data.scenes.scenes",
         "mbvision.data.scenes.scenes_masks",
         "mbvision.data.voc.voc",
         "mbvision.data.voc_masks.voc_masks",
+        "mbvision.data.transforms.classification.classification_train",
         "mbvision.data.transforms.evaluation.ResizeTransform",
         "mbvision.data.transforms.faces.faces_train",
+        "mbvision.data.transforms.mixing.Mixing",
         "mbvision.data.transforms.segmentation.segmentation_train",
         "mbvision.data.transforms.ssd.ssd_train",
         "mbvision.engine.optim.cosine",
@@ -206,6 +214,14 @@ def _read_set(
         readers["detection"] = boxes
     if (masks := readers.get("segmentation")) and (names := class_names.get("segmentation")):
         check_same_classes(masks.class_names["segmentation"], names)
+    if labels := readers.get("classification"):
+        if len(readers) > 1:
+            raise ConfigError(
+                f"task: the set in {data['root']} cannot be read for {' and '.join(readers)} at once;"
+                " give each a set of its own in data.sets"
+            )
+        assert isinstance(labels, LabelReader)
+        return labels.with_class_order(names) if (names := class_names.get("classification")) else labels
     if len(readers) == 2:
         return JointReader(readers["detection"], readers["segmentation"])
     reader: Reader = next(iter(readers.values()))

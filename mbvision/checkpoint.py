@@ -28,7 +28,7 @@ from mbvision.errors import CheckpointError
 from mbvision.network import Network
 from mbvision.tasks.base import Task
 
-REBUILD_KEYS = ("backbone", "heads", "tasks", "normalize", "input_size", "eval_size", "fit")
+REBUILD_KEYS = ("backbone", "heads", "tasks", "normalize", "input_size", "eval_size", "fit", "crop_fraction")
 """The parts of the configuration that the network and its tasks are made from."""
 
 

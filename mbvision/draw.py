@@ -41,7 +41,7 @@ def draw_boxes(
 
 def _draw_tab(image: UInt8[np.ndarray, "H W 3"], text: str, corner: tuple[int, int], colour: Colour) -> None:
     """Text on a filled tab above ``corner``, moved so that it stays inside the picture."""
-    scale = max(0.3, max(image.shape[:2]) / 1600)
+    scale = _text_scale(image)
     (width, height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
     x = max(0, min(corner[0], image.shape[1] - width - 2))
     y = max(height + base, min(corner[1], image.shape[0] - 1))
@@ -49,9 +49,42 @@ def _draw_tab(image: UInt8[np.ndarray, "H W 3"], text: str, corner: tuple[int, i
     cv2.putText(image, text, (x + 1, y - base), cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), 1, cv2.LINE_AA)
 
 
+def _text_scale(image: UInt8[np.ndarray, "H W 3"]) -> float:
+    return max(0.3, max(image.shape[:2]) / 1600)
+
+
 def write_text(image: UInt8[np.ndarray, "H W 3"], text: str) -> None:
     """Text on a white tab in the picture's top left corner; the picture is changed."""
     _draw_tab(image, text, (0, 0), (255, 255, 255))
+
+
+def write_lines(image: UInt8[np.ndarray, "H W 3"], lines: Sequence[str]) -> UInt8[np.ndarray, "H W 3"]:
+    """A copy of the picture with lines of text on white tabs, one below the other from its top left corner."""
+    drawn = np.ascontiguousarray(image).copy()
+    (_, height), base = cv2.getTextSize("Ag", cv2.FONT_HERSHEY_SIMPLEX, _text_scale(image), 1)
+    for number, line in enumerate(lines):
+        bottom = (number + 1) * (height + base + 1)
+        if number and bottom > len(image):
+            break
+        _draw_tab(drawn, line, (0, bottom), (255, 255, 255))
+    return drawn
+
+
+def captioned(
+    image: UInt8[np.ndarray, "H W 3"], lines: Sequence[str], *, side: int = 160
+) -> UInt8[np.ndarray, "S2 S 3"]:
+    """The picture fitted into a square of ``side`` pixels, on white, with lines of text below."""
+    line_height = 16
+    scale = side / max(image.shape[:2])
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    canvas = np.full((side + line_height * len(lines), side, 3), 255, dtype=np.uint8)
+    canvas[: size[1], : size[0]] = cv2.resize(
+        image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    )
+    for number, line in enumerate(lines):
+        place = (2, side + line_height * number + 12)
+        cv2.putText(canvas, line, place, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
+    return canvas
 
 
 def side_by_side(

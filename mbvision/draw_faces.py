@@ -13,7 +13,7 @@ _FONT, _FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.4
 Picture = UInt8[np.ndarray, "H W 3"]
 
 
-def captioned(image: Picture, lines: Sequence[str]) -> Picture:
+def with_notes(image: Picture, lines: Sequence[str]) -> Picture:
     """The picture, enlarged if it is lower than the text may become, with lines of text on its right.
 
     Its size depends on the picture's alone. Of more lines than there is room for, the last ones are left out.

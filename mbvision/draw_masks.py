@@ -18,6 +18,8 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _FONT_SCALE = 0.4
 _MOST_NUMBERED = 25
 """Up to so many classes the cells of a confusion plot hold their percentages."""
+_MOST_NAMED = 100
+"""Up to so many classes have their names beside a confusion plot; more could not be read."""
 
 
 def palette(num_classes: int) -> tuple[Colour, ...]:
@@ -104,7 +106,7 @@ def _shortened(name: str, room: int) -> str:
 
 
 def plot_confusion(matrix: Int[np.ndarray, "C C2"], names: Sequence[str], path: Path) -> None:
-    """Of each true class (rows) the share of pixels by predicted class, in percent; gray is a class without pixels.
+    """Of each true class (rows) the share of pixels, or images, by predicted class in percent; gray is one without any.
 
     A last column beyond the classes, predictions of none of them, is shown where it holds anything.
     """
@@ -121,8 +123,9 @@ def plot_confusion(matrix: Int[np.ndarray, "C C2"], names: Sequence[str], path: 
     axes = figure.subplots()
     axes.set_facecolor("0.85")
     shown = axes.imshow(np.ma.masked_invalid(share), cmap="Blues", norm=PowerNorm(0.5, 0, 100))  # small ones show
-    axes.set_xticks(range(columns), [*names, "no class"][:columns], rotation=90, fontsize=font)
-    axes.set_yticks(range(classes), list(names), fontsize=font)
+    if classes <= _MOST_NAMED:
+        axes.set_xticks(range(columns), [*names, "no class"][:columns], rotation=90, fontsize=font)
+        axes.set_yticks(range(classes), list(names), fontsize=font)
     axes.set(xlabel="predicted", ylabel="true")
     if classes <= _MOST_NUMBERED:
         for row, column in zip(*np.nonzero(share >= 0.5), strict=True):  # what rounds to 0 stays empty

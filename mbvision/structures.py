@@ -149,6 +149,26 @@ class Embedding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClassScores:
+    """What a classifier says of one image: the probability (0..1) of each class, in the order of the labels."""
+
+    scores: Float[Tensor, " C"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelAnnotations:
+    """The classes of a data set and the label of each of its images, in order."""
+
+    class_names: tuple[str, ...]
+    image_ids: tuple[int | str, ...]
+    labels: Int[np.ndarray, " I"]
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self.image_ids)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MaskScheme:
     """The classes of a data set's masks, and how its files store them.
 

@@ -23,7 +23,8 @@ def choices(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
-CLASSES = {name: ["a", "b", "c"] for name in ("detection", "segmentation", "attributes", "embedding")}
+HEADS = ("classification", "detection", "segmentation", "attributes", "embedding")
+CLASSES = {head: ["a", "b", "c"] for head in HEADS}
 COUNTS = {name: len(names) for name, names in CLASSES.items()}
 
 
@@ -39,6 +40,7 @@ def targets(count: int) -> list[Target]:
         Target(
             image_id=i,
             geometry=Geometry(original=(64, 96)),
+            label=i % 2,
             boxes=boxes[i % 2],
             box_labels=labels[i % 2],
             mask=torch.full((64, 96), (0, 255)[i % 2], dtype=torch.uint8),

@@ -24,7 +24,13 @@ from mbvision.inference.video_writer import VideoWriter
 from mbvision.metrics.mask_results import mask_writer
 
 ROOT = Path(__file__).parent.parent
-PAGES = ["README.md", "datasets/README.md", "docs/several_machines.md", "docs/faces.md"]
+PAGES = [
+    "README.md",
+    "datasets/README.md",
+    "docs/classification.md",
+    "docs/faces.md",
+    "docs/several_machines.md",
+]
 TINY = [
     "trainer=debug",
     "backbone.width=0.35",
@@ -69,6 +75,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     with VideoWriter(root / "video.mp4", size=(48, 64), rate=Fraction(25)) as video:
         for number in range(3):
             video.write(np.full((48, 64, 3), 80 * number, np.uint8), number / 25)
+    for split in ("train", "val"):
+        for name in ("n01440764", "n02102040"):
+            (root / "pictures" / split / name).mkdir(parents=True)
+            cv2.imwrite(str(root / "pictures" / split / name / "a.jpg"), np.zeros((40, 40, 3), np.uint8))
     masks = root / "masks_folder"
     for split in ("train", "val"):
         for folder, kind in (("images", ".jpg"), ("masks", ".png")):
@@ -85,11 +95,19 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         )
         == 0
     )
+    small = ["task=classification", "backbone=mobilenet_v3_small", *TINY]
+    folders = ["data=image_folder", f"data.root={root}/pictures", f"run_dir={root}/c"]
+    assert run(import_module("mbvision.commands.train").main, [*small, *folders]) == 0
+    (root / "c" / "best.ckpt").rename(root / "classifier.ckpt")
     faces = root / "faces"
     make_portraits(faces, train_people=3, val_people=2, pictures=2)
     learn = ["task=[attributes,embedding]", "data=celeba", f"data.root={faces}", f"run_dir={root}/f"]
     assert run(import_module("mbvision.commands.train").main, [*TINY, *learn]) == 0
     return {
+        "classifier.ckpt": f"{root}/classifier.ckpt",
+        "runs/crops/best.ckpt": f"{root}/classifier.ckpt",
+        "data.root=PICTURES": f"data.root={root}/pictures",
+        "data.root=IMAGENET": f"data.root={root}/pictures",
         "data.root=FACES": f"data.root={faces}",
         "source=FOLDER": f"source={yolo}",
         "data.root=OUT": f"data.root={root}/out",
@@ -108,6 +126,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "output=found": f"output={root}/found",
         "predictions=results.json": f"predictions={root}/results.json",
         "annotations=instances.json": f"annotations={scenes}/annotations/instances_val2017.json",
+        "pictures": f"{root}/pictures",
         "scenes": str(scenes),
         "faces": str(faces),
     }
@@ -132,7 +151,7 @@ def test_the_command_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for word, meaning in place.items():
-        if word not in ("scenes", "faces"):
+        if word not in ("faces", "pictures", "scenes"):
             command = command.replace(word, meaning)
     words = shlex.split(command)
     name, arguments = Path(words[1]).stem, words[2:]
@@ -140,9 +159,13 @@ def test_the_command_runs(
         trunk = torchvision.models.mobilenet_v3_large(width_mult=0.35).state_dict()
         monkeypatch.setattr(weights.load, "load_state_dict_from_url", lambda *_, **__: trunk)
         arguments += [a for a in TINY if a.partition("=")[0] not in {w.partition("=")[0] for w in arguments}]
-        if "experiment=demo" in command:
-            arguments += ["trainer.max_steps=1", "data=celeba", f"data.root={place['faces']}"]
-        elif not any(a.startswith(("data=", "data.sets=")) for a in arguments):
+        if any(a.startswith("experiment=") for a in arguments):  # a recipe's trainer beats the debug run's
+            arguments += ["trainer.devices=1", "trainer.max_epochs=1", "trainer.max_steps=1"]
+        if "experiment=demo_classification" in arguments:
+            arguments += ["data=image_folder", f"data.root={place['pictures']}"]
+        elif "experiment=demo" in command:
+            arguments += ["data=celeba", f"data.root={place['faces']}"]
+        elif not any(a.startswith(("data=", "data.sets=", "experiment=imagenet")) for a in arguments):
             arguments += ["data=voc", f"data.root={place['scenes']}"]
         if "backbone.weights=torchvision:IMAGENET1K_V2" in arguments:
             arguments.append("backbone.width_rule=absolute")

@@ -109,5 +109,5 @@ def test_values_out_of_range_are_refused_by_their_key() -> None:
         segmentation_train(size=(32, 32), min_scale=2.0, max_scale=1.0)
     with pytest.raises(ConfigError, match=r"transform\.train\.flip=2"):
         segmentation_train(size=(32, 32), flip=2)
-    with pytest.raises(ConfigError, match="fit=crop: choose stretch, letterbox, native"):
-        ResizeTransform(size=(32, 32), fit="crop")  # type: ignore[arg-type]  # parametrised, or wrong on purpose
+    with pytest.raises(ConfigError, match="fit=squash: choose stretch, letterbox, native, crop"):
+        ResizeTransform(size=(32, 32), fit="squash")  # type: ignore[arg-type]  # parametrised, or wrong on purpose

@@ -12,6 +12,8 @@ def check(config: Config) -> None:
     """Refuse values that make no sense before data or device are touched."""
     input_size(config)
     eval_size(config)
+    if config["fit"] == "crop" and (cut := {"detection", "segmentation"} & set(config["heads"])):
+        raise ConfigError(f"fit=crop cuts off what {' and '.join(sorted(cut))} must see: say fit=stretch or letterbox")
     trainer = config["trainer"]
     for key in ("max_epochs", "max_steps"):
         value = trainer[key]

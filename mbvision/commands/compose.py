@@ -55,6 +55,14 @@ OPTIONAL = frozenset(
     {"ema_decay", "trainer.gradient_clip_val", "trainer.max_epochs", "trainer.check_val_every_n_epoch"}
 )
 """Keys with a default that null switches off."""
+SUITED = {
+    "detection": "ssd",
+    "segmentation": "segmentation",
+    "classification": "classification",
+    "attributes": "faces",
+    "embedding": "faces",
+}
+"""The augmentation of each head; of several heads the first one here decides."""
 
 
 def conf_folder() -> Path:
@@ -98,8 +106,7 @@ def _transform_for_heads(name: str, overrides: Sequence[str]) -> list[str]:
     if "heads" not in config or "_target_" in config.get("transform", {}).get("train", {}):
         return []
     _check_tasks(overrides)
-    suited = {"detection": "ssd", "segmentation": "segmentation", "attributes": "faces", "embedding": "faces"}
-    return [f"transform={next(transform for head, transform in suited.items() if head in config['heads'])}"]
+    return [f"transform={next(transform for head, transform in SUITED.items() if head in config['heads'])}"]
 
 
 def _composed(name: str, overrides: Sequence[str]) -> DictConfig:

@@ -15,7 +15,8 @@ Score boxes of another program: python tools/evaluate.py predictions=results.jso
 Score masks of another program: python tools/evaluate.py predictions=FOLDER data=cityscapes data.root=FOLDER
 
   checkpoint=PATH         a checkpoint of train
-  data=scenes             coco, voc, cityscapes, camvid, masks_folder; data.root=FOLDER data.images=FOLDER
+  data=scenes             coco, voc, cityscapes, camvid, masks_folder, imagenet, image_folder; data.root=FOLDER
+                          data.images=FOLDER
   split=NAME              default data.val_split       tasks=[detection]   of several heads this one alone
   score_threshold=0.001   default: the checkpoint's
   input_size=[512,1024]   default: the checkpoint's

@@ -83,6 +83,8 @@ def build_readers(config: Config) -> tuple[Reader, Reader]:
 def build_data(config: Config, train_reader: Reader, val_reader: Reader, size: tuple[int, int]) -> VisionData:
     """Both readers with their transforms."""
     data, loader = config["data"], config["loader"]
+    names = train_reader.class_names.get("classification", ())
+    mix = config["transform"].get("mix") if "classification" in config["heads"] else None
     return VisionData(
         train_reader=train_reader,
         val_reader=val_reader,
@@ -94,6 +96,7 @@ def build_data(config: Config, train_reader: Reader, val_reader: Reader, size: t
         on_bad_item=data["on_bad_item"],
         max_bad_fraction=data["max_bad_fraction"],
         repeat_epoch=config["trainer"]["overfit_batches"] > 0,
+        train_mix=make(mix, "transform.mix", num_classes=len(names)) if mix else None,
     )
 
 

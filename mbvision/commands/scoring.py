@@ -9,7 +9,7 @@ import lightning.pytorch as L
 from mbvision import checkpoint
 from mbvision.build import build_reader, build_tasks, eval_size, input_size, make
 from mbvision.data.sampling import DrawDataset
-from mbvision.data.transforms.evaluation import NativeTransform
+from mbvision.data.transforms.evaluation import CROP_FRACTION, NativeTransform
 from mbvision.draw import plot_precision_recall, save_image
 from mbvision.draw_faces import plot_roc
 from mbvision.draw_masks import plot_confusion
@@ -25,6 +25,7 @@ from mbvision.metrics.mask_results import mask_writer
 from mbvision.metrics.mean_iou import MeanIoU
 from mbvision.metrics.report import merged
 from mbvision.metrics.results import write_coco_results, write_comp4
+from mbvision.metrics.top_accuracy import TopAccuracy
 from mbvision.metrics.verification import Verification
 
 RESIZE = {"_target_": "mbvision.data.transforms.evaluation.ResizeTransform"}
@@ -49,7 +50,7 @@ def score_checkpoint(config: Mapping[str, Any]) -> dict[str, Any]:
         train_transform=None,
         val_transform=NativeTransform()
         if config["window"]
-        else make({**RESIZE, "fit": settings.get("fit", "stretch")}, "transform.evaluate", size=size),
+        else make({**RESIZE, **evaluation_fit(settings)}, "transform.evaluate", size=size),
         batch_size=1 if config["window"] else config["loader"]["batch_size"],
         workers=config["loader"]["workers"],
     )
@@ -83,6 +84,11 @@ def score_checkpoint(config: Mapping[str, Any]) -> dict[str, Any]:
     return merged(module.metrics, len(reader))
 
 
+def evaluation_fit(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """How a picture fills the input of a checkpoint, of an earlier version too."""
+    return {"fit": settings.get("fit", "stretch"), "crop_fraction": settings.get("crop_fraction", CROP_FRACTION)}
+
+
 def tasks_to_score(config: Mapping[str, Any], about: Mapping[str, Any]) -> list[str]:
     """Those of the network's tasks for which the data set has labels; several scales and windows score masks alone."""
     labelled = {task for one in config["data"]["sets"] or [config["data"]] for task in one["readers"]}
@@ -114,6 +120,9 @@ def write_outputs(folder: Path, split: str, module: VisionModule, dataset: DrawD
             plot_precision_recall(
                 coco_ap(annotations, results, backend=boxes.backend).curves, folder / "precision_recall.png"
             )
+    if isinstance(classes := module.evaluators.get("classification"), TopAccuracy):
+        path = folder / ("confusion.png" if masks is None else "confusion_classification.png")
+        plot_confusion(classes.matrix, classes.annotations.class_names, path)
     if isinstance(masks, MeanIoU):
         plot_confusion(masks.matrix, masks.annotations.scheme.class_names, folder / "confusion.png")
     if isinstance(pairs := module.evaluators.get("embedding"), Verification):

@@ -14,13 +14,13 @@ Train a network: python tools/train.py task=ssdlite backbone=mobilenet_v3_small 
 
   task=ssdlite                 ssd, ssdlite_tensorflow, ssdlite_torchvision: boxes
                                deeplabv3, deeplabv3_aspp, lraspp, ..._torchvision: masks; 'task=[ssdlite,lraspp]': both
-                               attributes, embedding: faces
+                               classification: a class for each picture; attributes, embedding: faces
   backbone=mobilenet_v3_large  mobilenet_v1, mobilenet_v2, mobilenet_v3_small, mobilenet_v3_{large,small}_minimalistic
   backbone.width=1.0           width multiplier            backbone.weights=PATH  the trunk's weights only
   input_size=320               or [height,width]           output_stride=32       16, 8
-  fit=stretch                  letterbox, native: how a picture fills the input
+  fit=stretch                  letterbox, native, crop (crop_fraction=0.875): how a picture fills the input
   data=scenes                  coco, voc, cityscapes, camvid, masks_folder; data.root=FOLDER data.images=FOLDER
-                               portraits, celeba, identities: faces
+                               imagenet, image_folder; portraits, celeba, identities: faces
   'data.sets=[{name: coco, root: A, tasks: [detection]}, {name: camvid, root: B}]'   several sets, one for each task
   data.train_split=NAME        data.val_split=NAME         data.on_bad_item=skip  error
   loader.batch_size=32         loader.workers=2

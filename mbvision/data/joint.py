@@ -16,7 +16,14 @@ from mbvision.data.base import Reader
 from mbvision.data.boxes import BoxReader
 from mbvision.data.masks import MaskReader
 from mbvision.errors import ConfigError
-from mbvision.structures import AttributeAnnotations, BoxAnnotations, IdentityAnnotations, MaskAnnotations, Sample
+from mbvision.structures import (
+    AttributeAnnotations,
+    BoxAnnotations,
+    IdentityAnnotations,
+    LabelAnnotations,
+    MaskAnnotations,
+    Sample,
+)
 
 ImageId = int | str
 _logger = logging.getLogger(__name__)
@@ -150,7 +157,10 @@ def _prefixes(readers: Sequence[Reader], *, first: int) -> list[str]:
 def _image_ids(reader: Reader) -> set[ImageId]:
     ids: set[ImageId] = set()
     for annotations in reader.truth.values():
-        if isinstance(annotations, BoxAnnotations | MaskAnnotations | AttributeAnnotations | IdentityAnnotations):
+        if isinstance(
+            annotations,
+            AttributeAnnotations | BoxAnnotations | IdentityAnnotations | LabelAnnotations | MaskAnnotations,
+        ):
             ids |= set(annotations.image_ids)
     return ids
 

@@ -1,4 +1,4 @@
-"""One array out of a MATLAB 5 file, which is how the Semantic Boundaries Dataset stores its masks.
+"""One variable out of a MATLAB 5 file: masks of the Semantic Boundaries Dataset, the classes of ImageNet.
 
 The library that reads all of the format crashes the process on damaged files; this reads only what is asked for, by
 MathWorks' "MAT-File Format", chapter 1 (version 5).
@@ -6,7 +6,7 @@ MathWorks' "MAT-File Format", chapter 1 (version 5).
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Int
@@ -17,12 +17,37 @@ MAX_BYTES = 64 * 1024**2
 _HEADER_BYTES = 128
 _MATRIX, _COMPRESSED = 14, 15  # types of elements; the following are those of numbers
 _INTEGERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 12: "i8", 13: "u8"}
-_STRUCT = 2  # class of an array
+_NUMBERS = _INTEGERS | {7: "f4", 9: "f8"}
+_TEXTS = {1: "latin-1", 2: "latin-1", 4: "utf-16", 16: "utf-8", 17: "utf-16"}
+_STRUCT, _CHAR = 2, 4  # classes of an array
 _SMALL_BYTES = 4  # so much data stands within an element's own tag
 
 
 def struct_field(content: bytes, variable: str, field: str) -> Int[np.ndarray, "H W"]:
     """The matrix of whole numbers ``variable.field``; raises ``ValueError`` with the reason where there is none."""
+    names, values, order = _struct(content, variable)
+    if field.encode() not in names or len(values) != len(names):
+        raise ValueError(f"it holds no {variable}.{field}")
+    return _matrix(values[names.index(field.encode())], order)
+
+
+def struct_rows(content: bytes, variable: str, fields: Sequence[str]) -> list[dict[str, str | float]]:
+    """The texts and single numbers in ``fields`` of each element of the array of structures ``variable``.
+
+    Raises ``ValueError`` with the reason where there are none.
+    """
+    names, values, order = _struct(content, variable)
+    if missing := [field for field in fields if field.encode() not in names]:
+        raise ValueError(f"it holds no {variable}.{missing[0]}")
+    if not values or len(values) % len(names):
+        raise ValueError(f"its {variable} is cut short or damaged")
+    places = {field: names.index(field.encode()) for field in fields}
+    starts = range(0, len(values), len(names))
+    return [{field: _scalar(values[start + place], order) for field, place in places.items()} for start in starts]
+
+
+def _struct(content: bytes, variable: str) -> tuple[list[bytes], list[bytes], str]:
+    """The names of a structure's fields, the fields' contents (element after element), and the order of bytes."""
     order = {b"IM": "<", b"MI": ">"}.get(content[_HEADER_BYTES - 2 : _HEADER_BYTES])
     if order is None:
         raise ValueError("it is no MATLAB 5 file")
@@ -35,9 +60,8 @@ def struct_field(content: bytes, variable: str, field: str) -> Int[np.ndarray, "
         if len(parts) > 5 and parts[2][1] == variable.encode() and _array_class(parts, order) == _STRUCT:
             length = int.from_bytes(parts[3][1], "little" if order == "<" else "big")
             names = [parts[4][1][i : i + length].rstrip(b"\0") for i in range(0, len(parts[4][1]), max(length, 1))]
-            if field.encode() in names and len(parts) == 5 + len(names):
-                return _matrix(parts[5 + names.index(field.encode())][1], order)
-    raise ValueError(f"it holds no {variable}.{field}")
+            return names, [value for _, value in parts[5:]], order
+    raise ValueError(f"it holds no structure {variable}")
 
 
 def _elements(data: bytes, order: str) -> Iterator[tuple[int, bytes]]:
@@ -85,3 +109,18 @@ def _matrix(data: bytes, order: str) -> Int[np.ndarray, "H W"]:
         raise ValueError(f"its matrix of {width}x{height} is cut short or damaged")
     values = np.frombuffer(parts[3][1], dtype=dtype).reshape((height, width), order="F")
     return np.ascontiguousarray(values, dtype=dtype.newbyteorder("="))
+
+
+def _scalar(data: bytes, order: str) -> str | float:
+    """A line of text, or a number."""
+    parts = list(_elements(data, order))
+    if len(parts) < 4:
+        raise ValueError("it is damaged")
+    kind, values = parts[3]
+    if _array_class(parts, order) == _CHAR and kind in _TEXTS:
+        encoding = _TEXTS[kind] + ({"<": "-le", ">": "-be"}[order] if _TEXTS[kind] == "utf-16" else "")
+        return values.decode(encoding)
+    dtype = np.dtype(order + _NUMBERS[kind]) if kind in _NUMBERS else None
+    if dtype is None or len(values) != dtype.itemsize:
+        raise ValueError("it holds neither a text nor a number there")
+    return float(np.frombuffer(values, dtype=dtype)[0])

@@ -1,7 +1,7 @@
 """Which picture comes when: a function of (seed, epoch, position) alone; workers, ranks and restarts do not matter."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from mbvision.structures import Sample
 
 logger = logging.getLogger(__name__)
 Transform = Callable[[Sample, int], Sample]
+BatchTransform = Callable[[Sequence[Sample], int], list[Sample]]
 
 
 class Draw(NamedTuple):
@@ -60,7 +61,7 @@ class EpochSampler(Sampler[Draw]):
 
 
 class DrawDataset(Dataset[Sample]):
-    """The samples of a reader, transformed, by `Draw`.
+    """The samples of a reader, transformed, by `Draw`; ``mix`` then changes those of a batch together.
 
     ``on_bad_item="skip"`` replaces a sample that cannot be read by the next good one of the epoch's order, names it
     once in the log, and stops when more than ``max_bad_fraction`` of the data set was bad; ``"error"`` stops at the
@@ -76,13 +77,14 @@ class DrawDataset(Dataset[Sample]):
         shuffle: bool,
         on_bad_item: Literal["skip", "error"] = "error",
         max_bad_fraction: float = 0.01,
+        mix: BatchTransform | None = None,
     ) -> None:
         if len(reader) == 0:
             raise DataError("the data set holds no picture: check data.root and the split")
         if on_bad_item not in ("skip", "error"):
             raise ConfigError(f"data.on_bad_item={on_bad_item}: choose skip or error")
         self.reader, self.transform, self.seed, self.shuffle = reader, transform, seed, shuffle
-        self.on_bad_item, self.max_bad_fraction = on_bad_item, max_bad_fraction
+        self.on_bad_item, self.max_bad_fraction, self.mix = on_bad_item, max_bad_fraction, mix
         self.bad = torch.zeros(len(reader), dtype=torch.bool).share_memory_()  # one mark for all workers
         self._order: tuple[int, np.ndarray] | None = None
 
@@ -108,9 +110,17 @@ class DrawDataset(Dataset[Sample]):
             except DataError as error:
                 self._refuse(index, error)
                 continue
-            seed = np.random.SeedSequence((self.seed, draw.epoch, draw.position)).generate_state(1, np.uint64)[0]
-            return self.transform(sample, int(seed))
+            return self.transform(sample, self._seed(draw))
         raise DataError("no sample of the data set can be read")
+
+    def __getitems__(self, draws: Sequence[Draw]) -> list[Sample]:
+        """The samples of a batch, which loaders ask for at once; the first draw's seed serves for the mixing too."""
+        samples = [self[draw] for draw in draws]
+        return self.mix(samples, self._seed(draws[0])) if self.mix else samples
+
+    def _seed(self, draw: Draw) -> int:
+        state = np.random.SeedSequence((self.seed, draw.epoch, draw.position)).generate_state(1, np.uint64)
+        return int(state[0])
 
     def _refuse(self, index: int, error: DataError) -> None:
         if self.on_bad_item == "error":

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from mbvision.data.base import Reader
 from mbvision.data.collate import collate
-from mbvision.data.sampling import DrawDataset, EpochSampler, Transform
+from mbvision.data.sampling import BatchTransform, DrawDataset, EpochSampler, Transform
 from mbvision.errors import ConfigError
 from mbvision.structures import Sample
 
@@ -42,7 +42,8 @@ class ResumableLoader(DataLoader[Sample]):
 class VisionData(L.LightningDataModule):
     """Training and validation loaders over two readers; the same seed gives the same batches for any number of workers.
 
-    With ``repeat_epoch`` every epoch has the order and the augmentation of the first one, and so has validation.
+    ``train_mix`` changes the samples of a training batch together. With ``repeat_epoch`` every epoch has the order and
+    the augmentation of the first one, and so has validation.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class VisionData(L.LightningDataModule):
         max_bad_fraction: float = 0.01,
         repeat_epoch: bool = False,
         timeout_s: float = 600.0,
+        train_mix: BatchTransform | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1 or workers < 0:
@@ -76,6 +78,7 @@ class VisionData(L.LightningDataModule):
                 shuffle=True,
                 on_bad_item=on_bad_item,
                 max_bad_fraction=max_bad_fraction,
+                mix=train_mix,
             )
         # To learn a batch by heart is to be scored on it: the first of the same order.
         self.val_set = DrawDataset(reader=val_reader, transform=val_transform, seed=seed, shuffle=repeat_epoch)

@@ -8,17 +8,18 @@ import lightning.pytorch as L
 import numpy as np
 from jaxtyping import UInt8
 from lightning.pytorch.callbacks import Callback
+from torch import Tensor
 
 from mbvision.data.base import Reader
 from mbvision.data.sampling import DrawDataset
-from mbvision.draw import draw_boxes, grid, save_image, side_by_side
-from mbvision.draw_faces import captioned, pair_picture
+from mbvision.draw import captioned, draw_boxes, grid, save_image, side_by_side
+from mbvision.draw_faces import pair_picture, with_notes
 from mbvision.draw_masks import background_of, overlay
 from mbvision.engine.module import KeptSample, VisionModule
 from mbvision.masks import upsampled_labels
 from mbvision.metrics.attribute_ap import FOUND
 from mbvision.metrics.verification import Verification
-from mbvision.structures import AttributeScores, Batch, Detections, Segmentation, Target
+from mbvision.structures import AttributeScores, Batch, ClassScores, Detections, Segmentation, Target
 
 DRAWN_SCORE = 0.3
 """Detections below this score are left out of pictures."""
@@ -32,10 +33,10 @@ Picture = UInt8[np.ndarray, "H W 3"]
 def draw_batch(batch: Batch, reader: Reader, path: Path, limit: int = 16) -> None:
     """The first images of a training batch as the network gets them, with their labels, in one picture."""
     images = batch.images[:limit].permute(0, 2, 3, 1).cpu().numpy()
-    drawn = [
-        draw_truth(np.ascontiguousarray(image), target, reader)
-        for image, target in zip(images, batch.targets, strict=False)
-    ]
+    drawn = []
+    for image, target in zip(images, batch.targets, strict=False):
+        picture, lines = draw_truth(np.ascontiguousarray(image), target, reader), class_lines(target, reader)
+        drawn.append(captioned(picture, lines) if lines else picture)
     save_image(path, grid(drawn, columns=4))
 
 
@@ -52,7 +53,22 @@ def draw_truth(image: Picture, target: Target, reader: Reader) -> Picture:
     if target.attributes is not None:
         marks = zip(reader.class_names["attributes"], target.attributes.tolist(), strict=True)
         lines += [name for name, value in marks if value == 1]
-    return captioned(image, lines) if target.identity is not None or target.attributes is not None else image
+    return with_notes(image, lines) if target.identity is not None or target.attributes is not None else image
+
+
+def class_lines(target: Target, reader: Reader) -> list[str]:
+    """The name of an image's class, or the two largest shares of a mixed one; nothing where it has none."""
+    if target.label is not None:
+        return [reader.class_names["classification"][target.label]]
+    return [] if target.label_shares is None else best_lines(target.label_shares, reader, 2)
+
+
+def best_lines(scores: Tensor, reader: Reader, count: int = 1) -> list[str]:
+    """The names of the best classes, with their scores in percent; those that round to 0 are left out."""
+    best = scores.cpu().topk(min(count, len(scores)))
+    names = reader.class_names["classification"]
+    pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    return [f"{names[label]} {100 * score:.0f} %" for label, score in pairs if score >= 0.005]
 
 
 def draw_mask(image: Picture, labels: UInt8[np.ndarray, "H W"], reader: Reader) -> Picture:
@@ -77,7 +93,7 @@ def draw_predictions(image: Picture, predictions: Mapping[str, Any], target: Tar
             )
         elif isinstance(found, AttributeScores):
             scored = zip(reader.class_names["attributes"], found.scores.tolist(), strict=True)
-            image = captioned(image, [f"{name} {score:.2f}" for name, score in scored if score >= FOUND])
+            image = with_notes(image, [f"{name} {score:.2f}" for name, score in scored if score >= FOUND])
     return image
 
 
@@ -87,7 +103,20 @@ def draw_sample(dataset: DrawDataset, kept: KeptSample) -> Picture:
     sample = reader.read(int(dataset.order(0)[kept.place]))
     truth = draw_truth(sample.image, sample.target, reader)
     result = draw_predictions(sample.image, kept.predictions, kept.target, reader)
-    return side_by_side(truth, result, ("ground truth", "predicted"))
+    classes = [found for found in kept.predictions.values() if isinstance(found, ClassScores)]
+    said = [line for found in classes for line in best_lines(found.scores, reader)]
+    titles = (["ground truth", *class_lines(kept.target, reader)], ["predicted", *said])
+    return side_by_side(truth, result, (": ".join(titles[0]), ": ".join(titles[1])))
+
+
+def draw_class(dataset: DrawDataset, kept: KeptSample) -> Picture:
+    """The original picture above its true class and the one that is predicted, with the score."""
+    reader = dataset.reader
+    sample = reader.read(int(dataset.order(0)[kept.place]))
+    (found,) = kept.predictions.values()
+    return captioned(
+        sample.image, [f"true: {line}" for line in class_lines(kept.target, reader)] + best_lines(found.scores, reader)
+    )
 
 
 def draw_pairs(metric: Verification, reader: Reader, count: int = 16) -> Picture:
@@ -100,9 +129,11 @@ def draw_pairs(metric: Verification, reader: Reader, count: int = 16) -> Picture
 
 
 def draw_samples(module: VisionModule, dataset: DrawDataset) -> dict[str, Picture]:
-    """The kept pictures by number, and ``pairs`` where identities are verified."""
+    """The kept pictures by number, a classifier's as one grid, `classes`; `pairs` where identities are verified."""
     drawn = {}
-    if set(module.tasks) - {"embedding"}:  # a vector alone cannot be drawn
+    if module.kept and set(module.tasks) == {"classification"}:
+        drawn["classes"] = grid([draw_class(dataset, kept) for kept in module.kept], columns=4)
+    elif set(module.tasks) - {"embedding"}:  # a vector alone cannot be drawn
         drawn = {str(number): draw_sample(dataset, kept) for number, kept in enumerate(module.kept)}
     metric = module.evaluators.get("embedding")
     if isinstance(metric, Verification) and metric.examples(2):
@@ -111,7 +142,10 @@ def draw_samples(module: VisionModule, dataset: DrawDataset) -> dict[str, Pictur
 
 
 class Pictures(Callback):
-    """Writes ``samples/train_batch.png`` once and ``samples/val_NUMBER.png`` after each validation."""
+    """Writes ``samples/train_batch.png`` once and, after each validation, ``samples/val_NUMBER.png``.
+
+    A classifier's pictures go together into ``val_classes.png``.
+    """
 
     def __init__(self, *, folder: Path, data: Mapping[str, DrawDataset | None]) -> None:
         self.folder = folder

@@ -2,95 +2,40 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 
 from mbvision import checkpoint
 from mbvision.build import eval_size
 from mbvision.data.frames import FrameSource
 from mbvision.data.images import decode_image, read_image
-from mbvision.data.transforms.evaluation import Fit, fit_image
+from mbvision.data.transforms.evaluation import CROP_FRACTION, Fit, fit_image
 from mbvision.data.video import open_video
-from mbvision.draw import Colour, draw_boxes
-from mbvision.draw_masks import background_of, legend, overlay, with_legend
-from mbvision.draw_masks import palette as default_palette
+from mbvision.draw import Colour
 from mbvision.errors import ConfigError, ImageError
 from mbvision.inference.fold import folded
+from mbvision.inference.result import Image3, Result, draw_result, make_result
 from mbvision.inference.smoothing import LogitSmoother
 from mbvision.inference.video import FrameResult, VideoRun
-from mbvision.masks import upsampled_labels
 from mbvision.network import Network
-from mbvision.structures import AttributeScores, Detections, Embedding, Geometry, Segmentation
+from mbvision.structures import Geometry, Segmentation
 from mbvision.tasks.base import Task
 
-FOUND = 0.5
-"""Attributes with at least this score are drawn."""
-
 Picture = str | Path | Image.Image | np.ndarray
-Image3 = UInt8[np.ndarray, "H W 3"]
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """What was found in one picture, as NumPy arrays; boxes are ``x1 y1 x2 y2`` in its own pixels, best first.
-
-    ``names`` are the boxes' classes. ``mask`` has a label for each of the picture's pixels, and ``mask_names`` the
-    classes' names by label; None and empty where the network does not segment. ``attribute_scores`` are probabilities,
-    one for each of ``attribute_names``. ``embedding`` has length 1: distances between such vectors compare identities.
-    """
-
-    width: int
-    height: int
-    boxes: Float[np.ndarray, "N 4"] = field(default_factory=lambda: np.zeros((0, 4), dtype=np.float32))
-    scores: Float[np.ndarray, " N"] = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
-    labels: Int[np.ndarray, " N"] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    names: tuple[str, ...] = ()
-    mask: UInt8[np.ndarray, "H W"] | None = None
-    mask_names: tuple[str, ...] = ()
-    attribute_scores: Float[np.ndarray, " A"] = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
-    attribute_names: tuple[str, ...] = ()
-    embedding: Float[np.ndarray, " D"] | None = None
-
-    def above(self, score: float) -> "Result":
-        """Only the detections with at least this score."""
-        kept = self.scores >= score
-        names = tuple(name for name, keep in zip(self.names, kept, strict=True) if keep)
-        return replace(self, boxes=self.boxes[kept], scores=self.scores[kept], labels=self.labels[kept], names=names)
-
-    def as_json(self, source: str) -> dict[str, Any]:
-        """The JSON of one picture: its source, its size, its detections, and how many pixels each class of mask has.
-
-        ``attributes`` (a score for each name) and ``embedding`` are there where the network has such a head.
-        """
-        found = zip(self.boxes.tolist(), self.scores.tolist(), self.labels.tolist(), self.names, strict=True)
-        content: dict[str, Any] = {
-            "source": source,
-            "width": self.width,
-            "height": self.height,
-            "detections": [{"box": b, "score": s, "label": n, "name": name} for b, s, n, name in found],
-        }
-        if self.mask is not None:
-            counts = np.bincount(self.mask.reshape(-1), minlength=len(self.mask_names)).tolist()
-            content["pixels"] = {name: count for name, count in zip(self.mask_names, counts, strict=False) if count}
-        if self.attribute_names:
-            content["attributes"] = dict(zip(self.attribute_names, self.attribute_scores.tolist(), strict=True))
-        if self.embedding is not None:
-            content["embedding"] = self.embedding.tolist()
-        return content
 
 
 class Predictor:
     """A network made ready for inference, its tasks and class names; see `mbvision.load`.
 
     ``palettes`` are the colours of masks' classes by task, where the data set has any; ``fit`` is how a picture fills
-    the input.
+    the input, with ``crop_fraction`` that of ``crop``.
     """
 
     def __init__(
@@ -102,6 +47,7 @@ class Predictor:
         input_size: tuple[int, int],
         palettes: Mapping[str, Sequence[Colour]] | None = None,
         fit: Fit = "stretch",
+        crop_fraction: float = CROP_FRACTION,
         device: str = "auto",
     ) -> None:
         self.device = choose_device(device)
@@ -111,7 +57,7 @@ class Predictor:
         self.palettes: dict[str, list[Colour]] = {
             name: [(red, green, blue) for red, green, blue in colours] for name, colours in (palettes or {}).items()
         }
-        self.input_size, self.fit = input_size, fit
+        self.input_size, self.fit, self.crop_fraction = input_size, fit, crop_fraction
 
     @overload
     def predict(self, image: Picture) -> Result: ...
@@ -151,7 +97,7 @@ class Predictor:
 
     @torch.inference_mode()
     def _predict(self, images: Sequence[Image3], smoother: LogitSmoother | None = None) -> list[Result]:
-        fitted = [fit_image(image, self.input_size, self.fit) for image in images]
+        fitted = [fit_image(image, self.input_size, self.fit, self.crop_fraction) for image in images]
         stacked = torch.from_numpy(np.stack([image for image, _ in fitted])).to(self.device)
         outputs = self.network(stacked.permute(0, 3, 1, 2).float().div_(255))
         found = {name: task.predict(outputs[name], self.input_size) for name, task in self.tasks.items()}
@@ -165,54 +111,12 @@ class Predictor:
 
     def result(self, predictions: Mapping[str, Any], geometry: Geometry) -> Result:
         """The predictions for one picture in its own pixels."""
-        height, width = geometry.original
-        result = Result(width=width, height=height)
-        for name, found in predictions.items():
-            if isinstance(found, Detections):
-                labels = found.labels.cpu().numpy()
-                result = replace(
-                    result,
-                    boxes=geometry.to_original(found.boxes.cpu()).float().numpy(),
-                    scores=found.scores.cpu().numpy(),
-                    labels=labels,
-                    names=tuple(self.class_names[name][label] for label in labels.tolist()),
-                )
-            elif isinstance(found, Segmentation):
-                mask = upsampled_labels(found, geometry)
-                result = replace(result, mask=mask, mask_names=self.class_names[name])
-            elif isinstance(found, AttributeScores):
-                names = self.class_names[name]
-                result = replace(result, attribute_scores=found.scores.cpu().numpy(), attribute_names=names)
-            elif isinstance(found, Embedding):
-                result = replace(result, embedding=found.vector.cpu().numpy())
-        return result
+        return make_result(predictions, geometry, self.class_names)
 
     def draw(self, image: Image3, result: Result) -> Image3:
-        """A copy of a picture with its result: the mask below, the boxes on top, the names of the mask's classes.
-
-        Of attributes, those with a score of at least `FOUND` are written over its lower edge, the most certain first.
-        """
-        if result.mask is not None:
-            palette = self.palettes.get("segmentation") or default_palette(len(result.mask_names))
-            image = overlay(image, result.mask, palette, background=background_of(result.mask_names))
-            present = np.flatnonzero(np.bincount(result.mask.reshape(-1), minlength=256))
-            image = with_legend(image, legend(result.mask_names, palette, present.tolist(), width=image.shape[1]))
-        if result.attribute_names:
-            image = with_legend(image, attribute_legend(result, width=image.shape[1]))
-        if "detection" not in self.class_names:
-            return image
-        names = self.class_names["detection"]
-        return draw_boxes(image, result.boxes, result.labels, names, scores=result.scores)
-
-
-def attribute_legend(result: Result, *, width: int) -> Image3:
-    """A strip with the attributes that a picture has, and their scores."""
-    order = [
-        place for place in np.argsort(-result.attribute_scores).tolist() if result.attribute_scores[place] >= FOUND
-    ]
-    texts = [f"{result.attribute_names[place]} {result.attribute_scores[place]:.2f}" for place in order]
-    colours = default_palette(len(result.attribute_names))
-    return legend(texts, [colours[place] for place in order], range(len(order)), width=width)
+        """A copy of a picture with its result, see `draw_result`."""
+        names, palette = self.class_names.get("detection"), self.palettes.get("segmentation")
+        return draw_result(image, result, box_names=names, palette=palette)
 
 
 def load(path: str | Path, *, device: str = "auto") -> Predictor:
@@ -228,6 +132,7 @@ def load(path: str | Path, *, device: str = "auto") -> Predictor:
         palettes=about.get("palettes", {}),
         input_size=eval_size(about["config"]),
         fit=about["config"].get("fit", "stretch"),
+        crop_fraction=about["config"].get("crop_fraction", CROP_FRACTION),
         device=device,
     )
 

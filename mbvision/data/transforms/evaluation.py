@@ -5,34 +5,48 @@ from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image
 
 from mbvision.data.transforms.window import FILL, resize
 from mbvision.errors import ConfigError
 from mbvision.structures import Geometry, Sample
 
-Fit = Literal["stretch", "letterbox", "native"]
+Fit = Literal["stretch", "letterbox", "native", "crop"]
+CROP_FRACTION = 0.875
+"""224 of 256 pixels, on which MobileNets are scored: research/slim's central fraction, torchvision's first weights."""
 
 
 def fit_scale(picture: tuple[int, int], size: tuple[int, int], fit: Fit) -> tuple[float, float]:
     """The scales (x, y) that bring a picture (height, width) to an input of ``size`` (height, width).
 
     ``stretch`` fills the input, as the SSDLite papers do; ``letterbox`` keeps the ratio of the sides; ``native`` keeps
-    the picture's own pixels, and shrinks one that is too large as ``letterbox`` does. Raises ConfigError for others.
+    the picture's own pixels, and shrinks one that is too large as ``letterbox`` does; ``crop`` keeps the ratio and
+    covers the input. Raises ConfigError for others.
     """
     if fit not in get_args(Fit):
         raise ConfigError(f"fit={fit}: choose {', '.join(get_args(Fit))}")
     y, x = size[0] / picture[0], size[1] / picture[1]
     if fit == "stretch":
         return x, y
+    if fit == "crop":
+        return max(x, y), max(x, y)
     ratio = min(x, y) if fit == "letterbox" else min(x, y, 1.0)
     return ratio, ratio
 
 
 def fit_image(
-    image: UInt8[np.ndarray, "H W 3"], size: tuple[int, int], fit: Fit = "stretch"
+    image: UInt8[np.ndarray, "H W 3"],
+    size: tuple[int, int],
+    fit: Fit = "stretch",
+    crop_fraction: float = CROP_FRACTION,
 ) -> tuple[UInt8[np.ndarray, "h w 3"], Geometry]:
-    """The picture as the network's input, and how it lies in it: top left, filled at the right and the bottom."""
+    """The picture as the network's input, and how it lies in it: top left, filled at the right and the bottom.
+
+    ``crop_fraction`` (above 0, at most 1) is for ``crop`` alone, see `centre_crop`.
+    """
     original = (image.shape[0], image.shape[1])
+    if fit == "crop":
+        return centre_crop(image, size, crop_fraction)
     if fit == "stretch":
         x, y = fit_scale(original, size, fit)
         return resize(image, size), Geometry(original=original, scale=(x, y))
@@ -45,22 +59,47 @@ def fit_image(
     return canvas, Geometry(original=original, scale=(width / original[1], height / original[0]))
 
 
+def centre_crop(
+    image: UInt8[np.ndarray, "H W 3"], size: tuple[int, int], crop_fraction: float = CROP_FRACTION
+) -> tuple[UInt8[np.ndarray, "h w 3"], Geometry]:
+    """The centre of the picture, once it just covers ``size / crop_fraction``; nothing is filled.
+
+    Pixel for pixel what torchvision's classifiers are scored on: 256 for the shorter side, then 224 x 224.
+    """
+    height, width = image.shape[:2]
+    least_height, least_width = (round(side / crop_fraction) for side in size)
+    if least_height * width >= least_width * height:
+        new_height, new_width = least_height, least_height * width // height
+    else:
+        new_height, new_width = least_width * height // width, least_width
+    if (new_height, new_width) != (height, width):
+        resized = Image.fromarray(image).resize((new_width, new_height), Image.Resampling.BILINEAR)
+        image = np.asarray(resized)
+    top, left = round((new_height - size[0]) / 2), round((new_width - size[1]) / 2)
+    geometry = Geometry(
+        original=(height, width), scale=(new_width / width, new_height / height), offset=(-float(left), -float(top))
+    )
+    return np.ascontiguousarray(image[top : top + size[0], left : left + size[1]]), geometry
+
+
 class ResizeTransform:
     """Fits each picture to the input ``size`` (height, width), and its boxes with it; the mask stays as it is.
 
-    Masks are scored at the picture's own size.
+    Masks are scored at the picture's own size. ``crop_fraction`` is that of ``fit="crop"``, see `centre_crop`.
     """
 
-    def __init__(self, *, size: tuple[int, int], fit: Fit = "stretch") -> None:
+    def __init__(self, *, size: tuple[int, int], fit: Fit = "stretch", crop_fraction: float = CROP_FRACTION) -> None:
         fit_scale(size, size, fit)
-        self.size, self.fit = size, fit
+        if not 0 < crop_fraction <= 1:
+            raise ConfigError(f"crop_fraction={crop_fraction}: give a share of the picture above 0, at most 1")
+        self.size, self.fit, self.crop_fraction = size, fit, crop_fraction
 
     def __call__(self, sample: Sample, seed: int) -> Sample:
         """The fitted sample; the seed plays no part."""
-        image, geometry = fit_image(sample.image, self.size, self.fit)
+        image, geometry = fit_image(sample.image, self.size, self.fit, self.crop_fraction)
         boxes = sample.target.boxes
         if boxes is not None:
-            boxes = boxes * boxes.new_tensor(geometry.scale * 2)
+            boxes = boxes * boxes.new_tensor(geometry.scale * 2) + boxes.new_tensor(geometry.offset * 2)
         return replace(sample, image=image, target=replace(sample.target, geometry=geometry, boxes=boxes))
 
 

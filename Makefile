@@ -21,8 +21,8 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## Train a small detector on the built-in scenes, and score it (12 CPU-minutes)
 	$(BIN)/python tools/train.py experiment=demo
 
-test: $(STAMP)  ## Run the tests
-	$(BIN)/python -m pytest
+test: $(STAMP)  ## Run the tests, on every core
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 check: $(STAMP)  ## Format, lint and types
 	$(BIN)/ruff format --check .

@@ -13,7 +13,8 @@ __all__ = ["Predictor", "Result", "__version__", "checkpoint", "load"]
 
 if TYPE_CHECKING:
     from mbvision import checkpoint
-    from mbvision.inference.predictor import Predictor, Result, load
+    from mbvision.inference.predictor import Predictor, load
+    from mbvision.inference.result import Result
 
 
 def __getattr__(name: str) -> Any:

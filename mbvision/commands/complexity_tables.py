@@ -24,7 +24,7 @@ def format_tables(title: str, network: Network, cost: Complexity, value_bytes: i
     return "\n".join([*lines, f"parameters {cost.parameters:,}", f"MAdds {cost.madds:,}"])
 
 
-def _groups(heading: str, groups: Mapping[str, Complexity], total: Complexity, value_bytes: int) -> list[str]:
+def _groups(heading: str, groups: Mapping[Any, Complexity], total: Complexity, value_bytes: int) -> list[str]:
     width = max(len(name) for name in (*groups, heading)) + 2
     lines = [f"{heading:<{width}}{'parameters':>14}{'%':>8}{'MAdds':>18}{'%':>8}{'activations kB':>18}"]
     for name, cost in (*groups.items(), ("total", total)):
@@ -99,7 +99,7 @@ def _layers(network: Network, cost: Complexity, value_bytes: int) -> list[dict[s
     ]
 
 
-def _rows(groups: Mapping[str, Complexity], value_bytes: int) -> list[dict[str, Any]]:
+def _rows(groups: Mapping[Any, Complexity], value_bytes: int) -> list[dict[str, Any]]:
     return [{"name": name, **_totals(cost, value_bytes)} for name, cost in groups.items()]
 
 
@@ -123,7 +123,7 @@ def format_sweep(title: str, points: Sequence[SweepPoint], value_bytes: int) -> 
 
 def write_sweep(path: Path, about: Mapping[str, Any], points: Sequence[SweepPoint], value_bytes: int) -> None:
     """Every point as JSON (key ``points``) or CSV, by the ending of ``path``."""
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"width": point.width, "input_size": list(point.input_size), **_totals(point.cost, value_bytes)}
         for point in points
     ]

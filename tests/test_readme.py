@@ -132,6 +132,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
 
 
+def stand_in(arguments: list[str], place: dict[str, str]) -> list[str]:
+    """What is read in the place of a built-in data set."""
+    if {"task=classification", "experiment=demo_classification"} & set(arguments):
+        return ["data=image_folder", f"data.root={place['pictures']}"]
+    if {"experiment=demo_attributes", "experiment=demo_embedding"} & set(arguments):
+        return ["data=celeba", f"data.root={place['faces']}"]
+    return ["data=voc", f"data.root={place['scenes']}"]
+
+
 def leave_process_group() -> None:
     """What Lightning leaves behind in a process that trained with DDP."""
     if torch.distributed.is_initialized():
@@ -161,12 +170,8 @@ def test_the_command_runs(
         arguments += [a for a in TINY if a.partition("=")[0] not in {w.partition("=")[0] for w in arguments}]
         if any(a.startswith("experiment=") for a in arguments):  # a recipe's trainer beats the debug run's
             arguments += ["trainer.devices=1", "trainer.max_epochs=1", "trainer.max_steps=1"]
-        if "experiment=demo_classification" in arguments:
-            arguments += ["data=image_folder", f"data.root={place['pictures']}"]
-        elif "experiment=demo" in command:
-            arguments += ["data=celeba", f"data.root={place['faces']}"]
-        elif not any(a.startswith(("data=", "data.sets=", "experiment=imagenet")) for a in arguments):
-            arguments += ["data=voc", f"data.root={place['scenes']}"]
+        if not any(a.startswith(("data=", "data.sets=", "experiment=imagenet")) for a in arguments):
+            arguments += stand_in(arguments, place)
         if "backbone.weights=torchvision:IMAGENET1K_V2" in arguments:
             arguments.append("backbone.width_rule=absolute")
     if name == "train" and "trainer=ddp" in arguments:

@@ -28,7 +28,8 @@ Score masks of another program: python tools/evaluate.py predictions=FOLDER data
   iou=0.5                 the overlap that counts in style=voc
   backend=pycocotools     hotcoco: the same numbers, much faster
   output=FILE.json        the numbers with all their digits
-  output_dir=FOLDER       predictions.json, comp4 text files, masks/, precision_recall.png, confusion.png, samples/
+  output_dir=FOLDER       predictions.json, comp4 text files, masks/, precision_recall.png, confusion.png, roc.png,
+                          samples/
   samples=16              pictures of predictions beside the ground truth
   loader.batch_size=16    loader.workers=2      device=auto"""
 

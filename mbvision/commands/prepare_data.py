@@ -1,10 +1,11 @@
-"""``prepare_data``: unpack and check official archives, convert YOLO sets, make the built-in scenes."""
+"""``prepare_data``: unpack and check official archives, convert YOLO sets, make the built-in sets."""
 
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from mbvision.commands.compose import nearest, wants_help
+from mbvision.data.portraits import make_portraits
 from mbvision.data.prepare import OFFICIAL, describe, prepare
 from mbvision.data.scenes import make_scenes
 from mbvision.data.yolo import convert_yolo
@@ -14,7 +15,7 @@ HELP = f"""\
 Prepare a data set: python tools/prepare_data.py data=coco archives=DOWNLOADS data.root=datasets/coco
 
   data=NAME          {", ".join(OFFICIAL)}: unpack and check the official archives that you have downloaded
-                     yolo: convert a YOLO txt set to COCO JSON; scenes: make the built-in set
+                     yolo: convert a YOLO txt set to COCO JSON; scenes, portraits: make the built-in sets
   archives=FOLDER    where the archives lie; without it, the archives, their sizes and their pages are listed
   source=FOLDER      of data=yolo: the folder with data.yaml
   data.root=FOLDER   where the result goes
@@ -35,8 +36,8 @@ def main(arguments: Sequence[str]) -> int:
             raise ConfigError(f"{argument}: there is no such key{nearest(key, KEYS)}; --help shows the keys")
         given[key] = value
     name = given.get("data", "")
-    if name not in (*OFFICIAL, "yolo", "scenes"):
-        raise ConfigError(f"data={name}: choose {', '.join(OFFICIAL)}, yolo or scenes")
+    if name not in (*OFFICIAL, "yolo", "scenes", "portraits"):
+        raise ConfigError(f"data={name}: choose {', '.join(OFFICIAL)}, yolo, scenes or portraits")
     default = "VOCdevkit" if name.startswith("voc") else name
     root = Path(given.get("data.root", f"datasets/{default}"))
     if name == "yolo":
@@ -55,6 +56,8 @@ def main(arguments: Sequence[str]) -> int:
         print(f"train with: python tools/train.py data=coco {shlex.join(keys)}")
     elif name == "scenes":
         make_scenes(root)
+    elif name == "portraits":
+        make_portraits(root)
     elif "archives" not in given:
         print(f"{name} needs these archives:\n{describe(name)}\nthen: {_command(name, root)}")
     else:

@@ -5,10 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from torchmetrics import Metric
 
-from mbvision.errors import DataError, TrainingError
-from mbvision.metrics.gathering import first_copies
+from mbvision.errors import TrainingError
+from mbvision.metrics.image_metric import ImageMetric
 from mbvision.structures import IGNORE, AttributeAnnotations, AttributeScores, Target
 
 FOUND = 0.5
@@ -67,34 +66,12 @@ class _Scored(NamedTuple):
     attributes: UInt8[np.ndarray, " A"]
 
 
-class AttributeAP(Metric):
-    """Attribute metrics over the images that were given to ``update`` in any process, each counted once.
-
-    An image given twice, as padding of a distributed sampler does, keeps its first copy. ``compute`` gathers, so every
-    process has to call it. Images without attributes are not counted.
-    """
-
-    full_state_update = False
+class AttributeAP(ImageMetric[_Scored]):
+    """Attribute metrics over the images that were given to ``update`` in any process; those without are not counted."""
 
     def __init__(self, *, annotations: AttributeAnnotations) -> None:
-        super().__init__(sync_on_compute=False)
+        super().__init__(annotations.image_ids)
         self.annotations = annotations
-        self._index = {image_id: index for index, image_id in enumerate(annotations.image_ids)}
-        self._images: dict[int, _Scored] = {}
-
-    @property
-    def update_called(self) -> bool:
-        """Always true: a process without images is as good as any, and torchmetrics would warn of it."""
-        return True
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Not supported: an average precision of one batch means nothing."""
-        raise NotImplementedError("call update() for each batch and compute() at the end")
-
-    def reset(self) -> None:
-        """Forget all images."""
-        super().reset()
-        self._images.clear()
 
     def update(self, predictions: Sequence[AttributeScores], targets: Sequence[Target]) -> None:
         """Take the scores of a batch.
@@ -106,12 +83,7 @@ class AttributeAP(Metric):
         for prediction, target in zip(predictions, targets, strict=True):
             if target.attributes is None:
                 continue
-            place = self._index.get(target.image_id)
-            if place is None:
-                raise DataError(
-                    f"image id {target.image_id!r} is not in the annotations of {len(self._index)} images; "
-                    "evaluate the data set that the annotations belong to"
-                )
+            place = self.place(target)
             scores = prediction.scores.cpu().numpy()
             if len(scores) != len(self.annotations.names) or not np.isfinite(scores).all():
                 raise TrainingError(
@@ -121,7 +93,7 @@ class AttributeAP(Metric):
 
     def compute(self) -> dict[str, Any]:
         """The main numbers, ``per_class``, ``images`` (scored) and ``images_total``; equal in every process."""
-        images = first_copies(self._images)
+        images = self.gathered()
         names = self.annotations.names
         scores = np.array([image.scores for image in images.values()], dtype=np.float64).reshape(-1, len(names))
         truth = np.array([image.attributes for image in images.values()], dtype=np.uint8).reshape(-1, len(names))

@@ -7,14 +7,13 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from torchmetrics import Metric
 
-from mbvision.errors import ConfigError, DataError, TrainingError
+from mbvision.errors import ConfigError, TrainingError
 from mbvision.metrics.coco_ap import Backend, check_backend, coco_ap
-from mbvision.metrics.gathering import first_copies
+from mbvision.metrics.image_metric import ImageMetric
 from mbvision.metrics.results import BoxResults
 from mbvision.metrics.voc_ap import check_iou, voc_ap
-from mbvision.structures import BoxAnnotations, Detections, Target, image_index
+from mbvision.structures import BoxAnnotations, Detections, Target
 
 Style = Literal["coco", "voc"]
 
@@ -49,15 +48,11 @@ class _ImageResults(NamedTuple):
     labels: Int[np.ndarray, " n"]
 
 
-class BoxEvaluator(Metric):
-    """Detection metrics over the images that were given to ``update`` in any process, each counted once.
+class BoxEvaluator(ImageMetric[_ImageResults]):
+    """Detection metrics over the images that were given to ``update`` in any process.
 
-    An image given twice, as padding of a distributed sampler does, keeps its first copy, and images are scored in the
-    data set's order: so the numbers depend neither on the order of updates nor on the number of processes. The ground
-    truth is that of the images scored; ``images`` of ``images_total`` says how many those are.
-
-    Detections are kept as float64 on the CPU. They are no torchmetrics states: its gathering wants tensors of every
-    process, and a process may have had no image at all. ``compute`` gathers, so every process has to call it.
+    The ground truth is that of the images scored; ``images`` of ``images_total`` says how many those are. Detections
+    are kept as float64 on the CPU.
 
     Args:
         annotations: the boxes of the whole data set.
@@ -69,8 +64,6 @@ class BoxEvaluator(Metric):
         ConfigError: a setting is unknown, or its package is missing.
     """
 
-    full_state_update = False
-
     def __init__(
         self,
         *,
@@ -79,20 +72,13 @@ class BoxEvaluator(Metric):
         backend: Backend = "pycocotools",
         iou: float = 0.5,
     ) -> None:
-        super().__init__(sync_on_compute=False)
+        super().__init__(annotations.image_ids)
         check_settings(style=style, backend=backend, iou=iou)
         self.annotations = annotations
         self.style = style
         self.backend = backend
         self.iou = iou
-        self._index = image_index(annotations)
-        self._images: dict[int, _ImageResults] = {}
         self._results: BoxResults | None = None
-
-    @property
-    def update_called(self) -> bool:
-        """Always true: a process without images is as good as any, and torchmetrics would warn of it."""
-        return True
 
     @property
     def results(self) -> BoxResults:
@@ -101,14 +87,9 @@ class BoxEvaluator(Metric):
             raise RuntimeError("results exist once compute() has been called")
         return self._results
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Not supported: an average precision of one batch means nothing."""
-        raise NotImplementedError("call update() for each batch and compute() at the end")
-
     def reset(self) -> None:
         """Forget all detections."""
         super().reset()
-        self._images.clear()
         self._results = None
 
     def update(self, predictions: Sequence[Detections], targets: Sequence[Target]) -> None:
@@ -131,12 +112,7 @@ class BoxEvaluator(Metric):
             self._add(target, xyxy, score.double().numpy(), label.long().numpy())
 
     def _add(self, target: Target, boxes: torch.Tensor, scores: np.ndarray, labels: np.ndarray) -> None:
-        image = self._index.get(target.image_id)
-        if image is None:
-            raise DataError(
-                f"image id {target.image_id!r} is not in the annotations of {len(self._index)} images; "
-                "evaluate the data set that the annotations belong to"
-            )
+        image = self.place(target)
         xyxy = target.geometry.to_original(boxes).numpy()
         if not (np.isfinite(xyxy).all() and np.isfinite(scores).all()):
             raise TrainingError(
@@ -153,7 +129,7 @@ class BoxEvaluator(Metric):
 
     def compute(self) -> dict[str, Any]:
         """The main numbers, ``per_class``, ``images`` (scored) and ``images_total``; equal in every process."""
-        images = first_copies(self._images)
+        images = self.gathered()
         self._results = _concatenate(images)
         scored = np.zeros(len(self.annotations), dtype=np.bool_)
         scored[list(images)] = True

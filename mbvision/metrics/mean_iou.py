@@ -7,11 +7,10 @@ import cv2
 import numpy as np
 import torch
 from jaxtyping import Int, Int64, UInt8
-from torchmetrics import Metric
 
 from mbvision.errors import DataError, TrainingError
 from mbvision.masks import upsampled_labels
-from mbvision.metrics.gathering import first_copies
+from mbvision.metrics.image_metric import ImageMetric
 from mbvision.structures import IGNORE, MaskAnnotations, MaskScheme, Segmentation, Target
 
 Labels = UInt8[np.ndarray, "H W"]
@@ -97,35 +96,21 @@ class _Counts(NamedTuple):
     pixels: Int64[np.ndarray, " n"]
 
 
-class MeanIoU(Metric):
-    """Segmentation metrics over the images that were given to ``update`` in any process, each counted once.
+class MeanIoU(ImageMetric[_Counts]):
+    """Segmentation metrics over the images that were given to ``update`` in any process, equal to the last bit.
 
-    An image given twice, as padding of a distributed sampler does, keeps its first copy: so the numbers depend neither
-    on the order of updates nor on the number of processes, to the last bit. Images without a mask are not counted;
-    ``images`` of ``images_total`` says how many were.
-
-    Each image's few counts are kept on the CPU, for only they can tell whether it was seen elsewhere. They are no
-    torchmetrics states: its gathering wants tensors of every process, and a process may have had no image at all.
-    ``compute`` gathers, so every process has to call it.
+    Images without a mask are not counted; ``images`` of ``images_total`` says how many were. Each image's few counts
+    are kept on the CPU, for only they can tell whether it was seen elsewhere.
     """
-
-    full_state_update = False
 
     def __init__(
         self, *, annotations: MaskAnnotations, sink: Callable[[int | str, Labels], object] | None = None
     ) -> None:
         """``sink`` is handed the id and the labels of each image, to write them."""
-        super().__init__(sync_on_compute=False)
+        super().__init__(annotations.image_ids)
         self.annotations = annotations
         self.sink = sink
-        self._index = {image_id: index for index, image_id in enumerate(annotations.image_ids)}
-        self._images: dict[int, _Counts] = {}
         self._matrix: Confusion | None = None
-
-    @property
-    def update_called(self) -> bool:
-        """Always true: a process without images is as good as any, and torchmetrics would warn of it."""
-        return True
 
     @property
     def matrix(self) -> Confusion:
@@ -134,14 +119,9 @@ class MeanIoU(Metric):
             raise RuntimeError("the matrix exists once compute() has been called")
         return self._matrix
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Not supported: a mean IoU of one batch means nothing."""
-        raise NotImplementedError("call update() for each batch and compute() at the end")
-
     def reset(self) -> None:
         """Forget all images."""
         super().reset()
-        self._images.clear()
         self._matrix = None
 
     def update(self, predictions: Sequence[Segmentation], targets: Sequence[Target]) -> None:
@@ -154,12 +134,7 @@ class MeanIoU(Metric):
         for prediction, target in zip(predictions, targets, strict=True):
             if target.mask is None:
                 continue
-            image = self._index.get(target.image_id)
-            if image is None:
-                raise DataError(
-                    f"image id {target.image_id!r} is not in the annotations of {len(self._index)} images; "
-                    "evaluate the data set that the annotations belong to"
-                )
+            image = self.place(target)
             if image not in self._images:
                 self._images[image] = self._count(prediction, target, target.mask)
 
@@ -187,7 +162,7 @@ class MeanIoU(Metric):
 
     def compute(self) -> dict[str, Any]:
         """The main numbers, ``per_class``, ``images`` (scored) and ``images_total``; equal in every process."""
-        images = first_copies(self._images)
+        images = self.gathered()
         classes = len(self.annotations.scheme.class_names)
         self._matrix = np.zeros((classes, classes + 1), dtype=np.int64)
         for counts in images.values():

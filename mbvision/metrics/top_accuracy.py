@@ -6,10 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Int64
-from torchmetrics import Metric
 
 from mbvision.errors import DataError, TrainingError
-from mbvision.metrics.gathering import first_copies
+from mbvision.metrics.image_metric import ImageMetric
 from mbvision.structures import ClassScores, LabelAnnotations, Target
 
 MOST_GUESSES = 5
@@ -40,30 +39,17 @@ def accuracy_metrics(matrix: Int64[np.ndarray, "C C"], among: int, class_names: 
     }
 
 
-class TopAccuracy(Metric):
-    """The accuracy over the images that were given to ``update`` in any process, each counted once.
+class TopAccuracy(ImageMetric[_Outcome]):
+    """The accuracy over the images that were given to ``update`` in any process.
 
-    An image given twice, as padding of a distributed sampler does, keeps its first copy. Of classes with equal scores
-    the one with the smaller label is the better. So the numbers depend neither on the order of updates nor on the
-    number of processes. Images without a label are not counted; ``images`` of ``images_total`` says how many were.
-
-    The outcomes are no torchmetrics states: its gathering wants tensors of every process, and a process may have had no
-    image at all. ``compute`` gathers, so every process has to call it.
+    Of classes with equal scores the one with the smaller label is the better. Images without a label are not counted;
+    ``images`` of ``images_total`` says how many were.
     """
 
-    full_state_update = False
-
     def __init__(self, *, annotations: LabelAnnotations) -> None:
-        super().__init__(sync_on_compute=False)
+        super().__init__(annotations.image_ids)
         self.annotations = annotations
-        self._index = {image_id: index for index, image_id in enumerate(annotations.image_ids)}
-        self._images: dict[int, _Outcome] = {}
         self._matrix: Int64[np.ndarray, "C C"] | None = None
-
-    @property
-    def update_called(self) -> bool:
-        """Always true: a process without images is as good as any, and torchmetrics would warn of it."""
-        return True
 
     @property
     def matrix(self) -> Int64[np.ndarray, "C C"]:
@@ -72,14 +58,9 @@ class TopAccuracy(Metric):
             raise RuntimeError("the matrix exists once compute() has been called")
         return self._matrix
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Not supported: the accuracy of one batch means nothing."""
-        raise NotImplementedError("call update() for each batch and compute() at the end")
-
     def reset(self) -> None:
         """Forget all images."""
         super().reset()
-        self._images.clear()
         self._matrix = None
 
     def update(self, predictions: Sequence[ClassScores], targets: Sequence[Target]) -> None:
@@ -100,7 +81,7 @@ class TopAccuracy(Metric):
         best = scores.argsort(dim=1, descending=True, stable=True)[:, :MOST_GUESSES]
         among = (best == labels[:, None]).any(dim=1)
         for (_, target, label), predicted, hit in zip(labelled, best[:, 0].tolist(), among.tolist(), strict=True):
-            self._images.setdefault(self._index[target.image_id], _Outcome(label, predicted, hit))
+            self._images.setdefault(self.place(target), _Outcome(label, predicted, hit))
 
     def _check(self, targets: Sequence[Target], prediction: ClassScores) -> None:
         classes = len(self.annotations.class_names)
@@ -110,17 +91,13 @@ class TopAccuracy(Metric):
                 " this data set's classes"
             )
         for target in targets:
-            if target.image_id not in self._index:
-                raise DataError(
-                    f"image id {target.image_id!r} is not in the annotations of {len(self._index)} images; "
-                    "evaluate the data set that the annotations belong to"
-                )
+            self.place(target)
             if target.label is None or not 0 <= target.label < classes:
                 raise DataError(f"image {target.image_id!r}: its label is {target.label}, there are {classes} classes")
 
     def compute(self) -> dict[str, Any]:
         """The main numbers, ``per_class``, ``images`` (scored) and ``images_total``; equal in every process."""
-        outcomes = first_copies(self._images).values()
+        outcomes = self.gathered().values()
         classes = len(self.annotations.class_names)
         cells = np.array([one.label * classes + one.predicted for one in outcomes], dtype=np.int64)
         self._matrix = np.bincount(cells, minlength=classes**2).astype(np.int64).reshape(classes, classes)

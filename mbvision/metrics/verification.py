@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from torchmetrics import Metric
 
-from mbvision.errors import DataError, TrainingError
-from mbvision.metrics.gathering import first_copies
+from mbvision.errors import TrainingError
+from mbvision.metrics.image_metric import ImageMetric
 from mbvision.structures import Embedding, IdentityAnnotations, Target
 
 FALSE_ACCEPT_RATES = (0.1, 0.01, 0.001)
@@ -98,27 +97,18 @@ def verification_metrics(distances: Distances, same: Same, folds: Int[np.ndarray
     }
 
 
-class Verification(Metric):
+class Verification(ImageMetric[Float[np.ndarray, " D"]]):
     """Verification over the pairs whose pictures were both given to ``update``, in any process.
 
     A picture given twice keeps its first copy. ``compute`` gathers, so every process has to call it.
     """
 
-    full_state_update = False
-
     def __init__(self, *, annotations: IdentityAnnotations) -> None:
-        super().__init__(sync_on_compute=False)
+        super().__init__(annotations.image_ids)
         self.annotations = annotations
-        self._index = {image_id: index for index, image_id in enumerate(annotations.image_ids)}
-        self._images: dict[int, Float[np.ndarray, " D"]] = {}
         self._pairs: Int[np.ndarray, "P 2"] = annotations.pairs[:0]
         self._same: Same = annotations.same[:0]
         self._distances: Distances = np.zeros(0)
-
-    @property
-    def update_called(self) -> bool:
-        """Always true: a process without images is as good as any, and torchmetrics would warn of it."""
-        return True
 
     @property
     def curve(self) -> Curve:
@@ -136,15 +126,6 @@ class Verification(Metric):
         pairs = self._pairs.tolist()
         return [(*pairs[row], bool(self._same[row]), float(self._distances[row])) for row in chosen]
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Not supported: pairs are mostly not of one batch."""
-        raise NotImplementedError("call update() for each batch and compute() at the end")
-
-    def reset(self) -> None:
-        """Forget all images."""
-        super().reset()
-        self._images.clear()
-
     def update(self, predictions: Sequence[Embedding], targets: Sequence[Target]) -> None:
         """Take the vectors of a batch.
 
@@ -155,12 +136,7 @@ class Verification(Metric):
         for prediction, target in zip(predictions, targets, strict=True):
             if target.identity is None:
                 continue
-            place = self._index.get(target.image_id)
-            if place is None:
-                raise DataError(
-                    f"image id {target.image_id!r} is not in the annotations of {len(self._index)} images; "
-                    "evaluate the data set that the annotations belong to"
-                )
+            place = self.place(target)
             vector = prediction.vector.cpu().numpy()
             if not np.isfinite(vector).all():
                 raise TrainingError(f"the vector of image {target.image_id!r} is not finite; the network is broken")
@@ -168,7 +144,7 @@ class Verification(Metric):
 
     def compute(self) -> dict[str, Any]:
         """The main numbers, ``pairs`` (compared), ``images`` (scored) and ``images_total``; equal in every process."""
-        images = first_copies(self._images)
+        images = self.gathered()
         row_of = np.full(len(self.annotations), -1, dtype=np.int64)
         row_of[list(images)] = np.arange(len(images))
         rows = row_of[self.annotations.pairs]

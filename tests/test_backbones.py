@@ -1,41 +1,21 @@
-"""Every backbone under conf/: declared features, published sizes, rules of width and dilation, export."""
+"""Every backbone under conf/: declared features, published sizes, values refused, export."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from mbvision.backbones import mobilenet_v1, mobilenet_v2, mobilenet_v3
-from mbvision.backbones.base import MobileNet
+from mbvision.backbones import mobilenet_v3
 from mbvision.backbones.pretrained import load_trunk
-from mbvision.backbones.rows import LAST_TAP, Activation, limit_stride, make_divisible, scale_by_ratio
+from mbvision.backbones.rows import LAST_TAP, Activation
 from mbvision.build import NOT_THE_BACKBONES
 from mbvision.errors import ConfigError
 from mbvision.heads.classifier import Classifier
+from tests.backbone_builds import FACTORIES, build, parameters
 
 FILES = sorted((Path(__file__).parent.parent / "conf/backbone").glob("*.yaml"))
-FACTORIES: dict[str, Callable[..., MobileNet]] = {
-    "v1": mobilenet_v1.mobilenet_v1,
-    "v2": mobilenet_v2.mobilenet_v2,
-    "v3_large": mobilenet_v3.mobilenet_v3_large,
-    "v3_small": mobilenet_v3.mobilenet_v3_small,
-    "v3_large_minimalistic": mobilenet_v3.mobilenet_v3_large_minimalistic,
-    "v3_small_minimalistic": mobilenet_v3.mobilenet_v3_small_minimalistic,
-}
-
-
-def build(name: str, **arguments: Any) -> MobileNet:
-    """A backbone whose convolutions are left unfilled, which takes most of the time: for shapes and counts only."""
-    with patch("torch.nn.init.kaiming_normal_"), patch("torch.nn.init.kaiming_uniform_"):
-        return FACTORIES[name](**({"taps": ["c5"]} | arguments)).eval()
-
-
-def parameters(*modules: torch.nn.Module) -> int:
-    return sum(p.numel() for module in modules for p in module.parameters())
 
 
 def randomise_norms(module: torch.nn.Module) -> None:
@@ -109,25 +89,6 @@ def test_classifiers_have_the_published_sizes(
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments", "tap", "head", "millions"),
-    # arXiv:1905.02244, tables 7 and 8: LR-ASPP of 128 channels and 19 classes on a halved tail. The head's parameters:
-    # 128 * C + 256, 128 * C + 128, 128 * 19 + 19 and 19 * L + 19 for C channels at the end and L at stride 8.
-    [
-        ("v2", {}, "c5_blocks", 47_462, 0.9872),
-        ("v2", {"width": 0.5}, "c5_blocks", 25_158, 0.2826),
-        ("v3_large", {}, "c5", 128_014, 1.5072),
-        ("v3_small", {}, "c5", 78_254, 0.4688),
-    ],
-)
-def test_tail_halved_for_segmentation_has_the_published_size(
-    name: str, arguments: dict[str, Any], tap: str, head: int, millions: float
-) -> None:
-    rule = True if name == "v2" else "segmentation"
-    backbone = build(name, taps=["c3_depthwise", tap], reduced_tail=rule, **arguments)
-    assert round((parameters(backbone) + head) / 1e6, 4) == millions
-
-
-@pytest.mark.parametrize(
     ("name", "arguments", "channels"),
     # arXiv:1801.04381 section 6.2, arXiv:1905.02244 section 6.3: what SSDLite reads
     [
@@ -147,41 +108,6 @@ def test_tail_halved_for_segmentation_has_the_published_size(
 def test_detectors_find_the_published_channels(name: str, arguments: dict[str, Any], channels: dict[str, int]) -> None:
     features = build(name, **arguments).features
     assert {tap: features[tap].channels for tap in channels} == channels
-
-
-@pytest.mark.parametrize(("name", "channels"), [("v1", 256), ("v2", 192), ("v3_large", 120), ("v3_small", 88)])
-def test_depthwise_tap_keeps_its_stride_under_dilation(name: str, channels: int) -> None:
-    features = build(name, output_stride=8).features
-    assert (features["c3_depthwise"].channels, features["c3_depthwise"].stride) == (channels, 8)
-    assert features["c4"].stride == features["c5"].stride == 8
-
-
-@pytest.mark.parametrize(
-    ("output_stride", "rule", "dilations"),
-    [
-        (32, "tensorflow", [1] * 15),
-        (16, "tensorflow", [1] * 13 + [2] * 2),
-        (16, "torchvision", [1] * 12 + [2] * 3),
-        (8, "tensorflow", [1] * 7 + [2] * 6 + [4] * 2),
-        (8, "torchvision", [1] * 6 + [2] * 6 + [4] * 3),
-    ],
-)
-def test_row_that_loses_its_stride_keeps_the_old_rate_in_tensorflow(
-    output_stride: int, rule: Any, dilations: list[int]
-) -> None:
-    table = limit_stride(mobilenet_v3.LARGE, output_stride, rule)
-    assert [row.dilation for row in table.rows] == dilations
-    assert 2 * torch.tensor([row.stride for row in table.rows]).prod() == output_stride
-
-
-def test_ratio_rule_keeps_the_expansion_of_the_table() -> None:
-    rows = scale_by_ratio(mobilenet_v3.LARGE, 0.5).rows
-    assert rows[8].expanded == 96  # 40 * 184 / 80 = 92, halfway between 88 and 96, goes up
-
-
-@pytest.mark.parametrize(("value", "expected"), [(3, 8), (12, 16), (11.9, 8 + 8), (33.6, 32), (92, 96), (4.0, 8)])
-def test_make_divisible_stays_above_nine_tenths(value: float, expected: int) -> None:
-    assert make_divisible(value) == expected
 
 
 @pytest.mark.parametrize(("tap", "blocks"), [("c1", 1), ("c3", 6), ("c4_expanded", 13), ("c5_blocks", 15)])
@@ -298,37 +224,3 @@ def test_classifier_refuses_values_out_of_range(arguments: dict[str, Any], messa
 
 def test_last_tap_is_named_by_every_table() -> None:
     assert all(LAST_TAP in build(name).features for name in FACTORIES)
-
-
-def test_full_convolutions_take_the_place_of_separable_ones() -> None:
-    backbone = build("v1", convolution="dense", taps=["c3", "c4_expanded", "c5"])
-    assert not any(layer.groups > 1 for layer in backbone.modules() if isinstance(layer, torch.nn.Conv2d))
-    assert "c3_depthwise" not in backbone.features
-    with torch.inference_mode():
-        outputs = backbone(torch.zeros(1, 3, 64, 96))
-    assert {tap: tuple(output.shape[1:]) for tap, output in outputs.items()} == {
-        "c3": (256, 8, 12),
-        "c4_expanded": (512, 4, 6),
-        "c5": (1024, 2, 3),
-    }
-    with pytest.raises(ConfigError, match="no feature \\['c3_depthwise'\\]"):
-        build("v1", convolution="dense", taps=["c3_depthwise"])
-    with pytest.raises(ConfigError, match="'full'; choose separable or dense"):
-        build("v1", convolution="full")
-
-
-def test_the_shallow_variant_leaves_layers_7_to_11_out() -> None:
-    whole, shallow = build("v1"), build("v1", shallow=True, taps=["c4", "c5"])
-    # five layers of 512 channels: a depthwise 3x3, a 1x1, and two norms each
-    assert parameters(whole) - parameters(shallow) == 5 * (9 * 512 + 512 * 512 + 4 * 512)
-    with torch.inference_mode():
-        outputs = shallow(torch.zeros(1, 3, 64, 64))
-    assert outputs["c4"].shape == (1, 512, 4, 4) and outputs["c5"].shape == (1, 1024, 2, 2)
-
-
-def test_a_divisor_of_one_keeps_any_whole_width() -> None:
-    backbone = build("v2", width=0.5, channel_divisor=1)
-    assert [row.out for row in backbone.rows[:3]] == [8, 12, 12]  # a multiple of 8 would be 16
-    for wrong in (0, True, 2.5):
-        with pytest.raises(ConfigError, match="channel_divisor is"):
-            build("v2", channel_divisor=wrong)

@@ -1,10 +1,8 @@
 """Classification as users type it: training, scores, pictures, videos, and its backbone in a detector."""
 
 import json
-import shutil
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,19 +14,10 @@ from mbvision import checkpoint
 from mbvision.commands import evaluate, predict, run, train
 from mbvision.commands.compose import compose_config
 from mbvision.data.scenes import make_scenes
-from mbvision.engine import callbacks
 from mbvision.inference.video_writer import VideoWriter
-from tests.tiny_runs import differing, fit
+from tests.tiny_runs import SMALLEST, differing, fit, keep_every_checkpoint
 
-TINY = [
-    "backbone=mobilenet_v3_small",
-    "backbone.width=0.35",
-    "input_size=64",
-    "trainer=debug",
-    "trainer.limit_val_batches=1.0",
-    "loader.batch_size=4",
-    "loader.workers=0",
-]
+TINY = [*SMALLEST, "trainer=debug", "trainer.limit_val_batches=1.0"]
 COLOURS = {"blue": (0, 0, 220), "green": (0, 200, 0), "red": (220, 0, 0)}
 
 
@@ -176,14 +165,8 @@ def test_a_mixed_run_resumed_in_mid_epoch_ends_as_the_one_never_stopped(
     overrides = ["task=classification", "data=image_folder", f"data.root={folders}", *TINY]
     overrides += ["trainer=cpu", "trainer.max_epochs=2", "trainer.enable_progress_bar=false", "ema_decay=0.9"]
     overrides += ["transform.mix.mixup=0.2", "transform.mix.cutmix=1.0", "checkpoint_every_n_steps=1"]
-    write = callbacks.write
-
-    def keep(path: Path, content: dict[str, Any]) -> None:
-        write(path, content)
-        shutil.copy(path, tmp_path / f"step_{content['global_step']}.ckpt")
-
     with monkeypatch.context() as patch:
-        patch.setattr(callbacks, "write", keep)
+        keep_every_checkpoint(patch, tmp_path)
         fit(compose_config("train", overrides), tmp_path / "whole")
     settings = compose_config("train", [*overrides, "loader.workers=1"])
     fit(settings, tmp_path / "resumed", resume=tmp_path / "step_2.ckpt")  # of three steps in the first epoch

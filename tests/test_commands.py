@@ -13,17 +13,11 @@ import torch
 
 from mbvision.commands import complexity, doctor, evaluate, export, predict, prepare_data, run, train
 from mbvision.data.scenes import make_scenes
+from tests.tiny_runs import SMALLEST
 
 ROOT = Path(__file__).parent.parent
 TWELVE = [f"AP{kind}" for kind in ("", "50", "75", "small", "medium", "large")]
 TWELVE += [f"AR{kind}" for kind in ("1", "10", "100", "small", "medium", "large")]
-TINY = [
-    "backbone=mobilenet_v3_small",
-    "backbone.width=0.35",
-    "input_size=64",
-    "loader.batch_size=4",
-    "loader.workers=0",
-]
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +32,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def trained(data: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of a debug run."""
     folder = tmp_path_factory.mktemp("runs") / "debug"
-    assert run(train.main, ["trainer=debug", *TINY, *data, f"run_dir={folder}"]) == 0
+    assert run(train.main, ["trainer=debug", *SMALLEST, *data, f"run_dir={folder}"]) == 0
     return folder
 
 
@@ -63,7 +57,7 @@ def test_the_run_folder_holds_what_is_promised(trained: Path) -> None:
 def test_a_folder_with_another_run_is_refused(
     trained: Path, data: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(train.main, ["trainer=debug", *TINY, *data, f"run_dir={trained}"]) == 2
+    assert run(train.main, ["trainer=debug", *SMALLEST, *data, f"run_dir={trained}"]) == 2
     error = capsys.readouterr().err
     assert "holds another run" in error and "resume=" in error and "Traceback" not in error
 
@@ -151,7 +145,7 @@ def test_fine_tuning_to_other_classes_is_one_command(
         "data.train_split=train",
         "data.val_split=val",
     ]
-    start = [f"pretrained={trained}/best.ckpt", "freeze=backbone", "trainer=debug", *TINY, *own]
+    start = [f"pretrained={trained}/best.ckpt", "freeze=backbone", "trainer=debug", *SMALLEST, *own]
     caplog.set_level("INFO")
     assert run(train.main, [*start, f"run_dir={tmp_path}/a"]) == 2  # other classes, not asked to start anew
     assert run(train.main, [*start, f"run_dir={tmp_path}/b", "reset_head=true"]) == 0
@@ -177,7 +171,7 @@ def test_predict_never_writes_over_a_source(trained: Path, tmp_path: Path, capsy
 def test_safetensors_start_another_run(trained: Path, data: list[str], tmp_path: Path) -> None:
     file = tmp_path / "weights.safetensors"
     assert run(export.main, [f"checkpoint={trained}/best.ckpt", f"output={file}"]) == 0
-    start = ["trainer=debug", *TINY, *data, "freeze=backbone", f"run_dir={tmp_path}/run"]
+    start = ["trainer=debug", *SMALLEST, *data, "freeze=backbone", f"run_dir={tmp_path}/run"]
     assert run(train.main, [*start, f"pretrained={file}"]) == 0
     one, other = (
         torch.load(p, weights_only=True)["state_dict"] for p in (trained / "best.ckpt", tmp_path / "run/last.ckpt")
@@ -186,13 +180,13 @@ def test_safetensors_start_another_run(trained: Path, data: list[str], tmp_path:
 
 
 def test_each_run_of_a_sweep_has_its_own_folder(data: list[str], tmp_path: Path) -> None:
-    arguments = ["--multirun", "seed=0,1", "trainer=debug", *TINY, *data, f"run_dir={tmp_path}/sweep"]
+    arguments = ["--multirun", "seed=0,1", "trainer=debug", *SMALLEST, *data, f"run_dir={tmp_path}/sweep"]
     assert run(train.main, arguments) == 0
     assert all((tmp_path / "sweep" / name / "best.ckpt").exists() for name in ("0", "1"))
 
 
 def test_slots_by_category_id_go_through_training_prediction_and_scoring(data: list[str], tmp_path: Path) -> None:
-    arguments = ["task=ssdlite_torchvision", "trainer=debug", *TINY, *data, f"run_dir={tmp_path}/run"]
+    arguments = ["task=ssdlite_torchvision", "trainer=debug", *SMALLEST, *data, f"run_dir={tmp_path}/run"]
     assert run(train.main, arguments) == 0
     root = data[1].partition("=")[2]
     results, truth = f"predictions={tmp_path}/run/predictions.json", f"{root}/annotations/instances_val2017.json"

@@ -12,14 +12,7 @@ from mbvision.commands import evaluate, predict, run, train
 from mbvision.data.portraits import make_portraits
 from mbvision.data.portraits_drawing import ATTRIBUTES
 from tests.face_sets import write_identities
-
-TINY = [
-    "backbone=mobilenet_v3_small",
-    "backbone.width=0.35",
-    "input_size=64",
-    "loader.batch_size=4",
-    "loader.workers=0",
-]
+from tests.tiny_runs import SMALLEST
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +28,7 @@ def trained(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "run"
     whole = ["trainer=debug", "trainer.limit_train_batches=1.0", "trainer.limit_val_batches=1.0"]
     data = ["data=celeba", f"data.root={faces}"]
-    assert run(train.main, ["task=[attributes,embedding]", *TINY, *whole, *data, f"run_dir={folder}"]) == 0
+    assert run(train.main, ["task=[attributes,embedding]", *SMALLEST, *whole, *data, f"run_dir={folder}"]) == 0
     return folder
 
 
@@ -113,6 +106,6 @@ def test_the_built_in_command_needs_no_data(tmp_path: Path, monkeypatch: pytest.
         "__kwdefaults__",
         {**portraits.make_portraits.__kwdefaults__, "train_people": 4, "val_people": 2, "pictures": 2},
     )
-    arguments = ["task=embedding", "data=portraits", f"data.root={tmp_path}/faces", *TINY, "trainer=debug"]
+    arguments = ["task=embedding", "data=portraits", f"data.root={tmp_path}/faces", *SMALLEST, "trainer=debug"]
     assert run(train.main, [*arguments, f"run_dir={tmp_path}/run"]) == 0
     assert {path.name for path in (tmp_path / "run" / "samples").iterdir()} == {"train_batch.png", "val_pairs.png"}

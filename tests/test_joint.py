@@ -16,15 +16,9 @@ from mbvision.commands.costs import joint_costs
 from mbvision.commands.train import configure
 from mbvision.data.scenes import make_scenes
 from mbvision.structures import Geometry, Target
+from tests.tiny_runs import SMALLEST
 
-TINY = [
-    "task=[ssdlite,lraspp]",
-    "backbone=mobilenet_v3_small",
-    "backbone.width=0.35",
-    "input_size=64",
-    "loader.batch_size=4",
-    "loader.workers=0",
-]
+TINY = ["task=[ssdlite,lraspp]", *SMALLEST]
 CLASSES = {"detection": 3, "segmentation": 4}
 
 

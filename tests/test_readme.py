@@ -22,6 +22,7 @@ from mbvision.data.portraits import make_portraits
 from mbvision.data.scenes import make_scenes
 from mbvision.inference.video_writer import VideoWriter
 from mbvision.metrics.mask_results import mask_writer
+from tests.tiny_runs import SMALL
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
@@ -31,13 +32,7 @@ PAGES = [
     "docs/faces.md",
     "docs/several_machines.md",
 ]
-TINY = [
-    "trainer=debug",
-    "backbone.width=0.35",
-    "input_size=64",
-    "loader.batch_size=4",
-    "loader.workers=0",
-]
+TINY = ["trainer=debug", *SMALL]
 
 
 def commands() -> list[str]:

@@ -1,7 +1,6 @@
 """A run that is stopped, or killed, and resumed ends as the run that was never stopped, bit for bit."""
 
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -13,8 +12,7 @@ import torch
 
 from mbvision import checkpoint
 from mbvision.commands import train
-from mbvision.engine import callbacks
-from tests.tiny_runs import arguments, config, differing, fit, watch, write_coco
+from tests.tiny_runs import arguments, config, differing, fit, keep_every_checkpoint, watch, write_coco
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:lightning", "ignore::FutureWarning:lightning")
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -41,14 +39,8 @@ def test_a_run_resumed_after_any_step_ends_as_the_one_never_stopped(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Steps 1 and 3 lie inside the first epoch, 4 ends it, 5 is the second's first; workers come and go."""
-    write = callbacks.write
-
-    def keep(path: Path, content: dict[str, Any]) -> None:
-        write(path, content)
-        shutil.copy(path, tmp_path / f"step_{content['global_step']}.ckpt")
-
     with monkeypatch.context() as patch:
-        patch.setattr(callbacks, "write", keep)
+        keep_every_checkpoint(patch, tmp_path)
         ids, states = watch(patch)
         fit(config(root, "checkpoint_every_n_steps=1"), tmp_path / "whole")
     whole = checkpoint.read(tmp_path / "whole" / "last.ckpt")
@@ -71,14 +63,8 @@ def test_accumulated_gradients_resume_exactly(root: Path, tmp_path: Path, monkey
         "trainer.max_epochs=1",
         "checkpoint_every_n_steps=1",
     )
-    write = callbacks.write
-
-    def keep(path: Path, content: dict[str, Any]) -> None:
-        write(path, content)
-        shutil.copy(path, tmp_path / f"step_{content['global_step']}.ckpt")
-
     with monkeypatch.context() as patch:
-        patch.setattr(callbacks, "write", keep)
+        keep_every_checkpoint(patch, tmp_path)
         fit(settings, tmp_path / "whole")
     fit(settings, tmp_path / "resumed", resume=tmp_path / "step_1.ckpt")
     whole, resumed = (checkpoint.read(tmp_path / name / "last.ckpt") for name in ("whole", "resumed"))

@@ -13,14 +13,7 @@ import mbvision
 from mbvision.commands import evaluate, predict, run, train
 from mbvision.data.scenes import make_scenes
 from mbvision.inference.video_writer import VideoWriter
-
-TINY = [
-    "backbone=mobilenet_v3_small",
-    "backbone.width=0.35",
-    "input_size=64",
-    "loader.batch_size=4",
-    "loader.workers=0",
-]
+from tests.tiny_runs import SMALLEST
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +29,7 @@ def trained(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "run"
     data = ["data=cityscapes", f"data.root={scenes}/cityscapes"]
     limits = ["trainer=debug", "trainer.limit_train_batches=1.0", "trainer.limit_val_batches=1.0", "input_size=[96,64]"]
-    assert run(train.main, ["task=deeplabv3", *TINY, *limits, *data, f"run_dir={folder}"]) == 0
+    assert run(train.main, ["task=deeplabv3", *SMALLEST, *limits, *data, f"run_dir={folder}"]) == 0
     return folder
 
 

@@ -1,6 +1,7 @@
 """A data set of a few drawn pictures and the smallest network, for the tests of training."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,14 @@ from torch import Tensor
 
 from mbvision.build import build_network, input_size
 from mbvision.commands.compose import compose_config
+from mbvision.engine import callbacks
 from mbvision.engine.data_module import VisionData
 from mbvision.engine.module import VisionModule
 from mbvision.structures import Batch
 
 SIZE = 64
+SMALL = ["backbone.width=0.35", f"input_size={SIZE}", "loader.batch_size=4", "loader.workers=0"]
+SMALLEST = ["backbone=mobilenet_v3_small", *SMALL]
 
 
 def write_coco(root: Path, *, train: int = 7, val: int = 3, seed: int = 0) -> Path:
@@ -107,6 +111,17 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> tuple[list[list[int | str]], list[
 
     monkeypatch.setattr(VisionModule, "training_step", note)
     return ids, states
+
+
+def keep_every_checkpoint(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Have a copy of each checkpoint left in the folder, as step_N.ckpt."""
+    write = callbacks.write
+
+    def keep(path: Path, content: dict[str, Any]) -> None:
+        write(path, content)
+        shutil.copy(path, folder / f"step_{content['global_step']}.ckpt")
+
+    monkeypatch.setattr(callbacks, "write", keep)
 
 
 def differing(a: dict[str, Tensor], b: dict[str, Tensor], keys: Sequence[str] | None = None) -> list[str]:

@@ -23,6 +23,9 @@ from torch import Tensor
 IGNORE = 255
 """The label of mask pixels that neither train nor score."""
 
+FOUND = 0.5
+"""An attribute whose score is at least that is taken to be there."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Geometry:

@@ -194,7 +194,8 @@ def test_with_both_each_batch_gets_one_of_them() -> None:
 class Numbers(Reader):
     """Pictures of noise, with the labels 0, 1, 2, 0, ..."""
 
-    class_names = {"classification": ("a", "b", "c")}  # noqa: RUF012
+    def __init__(self) -> None:
+        self.class_names = {"classification": ("a", "b", "c")}
 
     def __len__(self) -> int:
         return 11

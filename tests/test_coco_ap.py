@@ -102,7 +102,7 @@ def test_nothing_is_printed(backend: Backend, capfd: pytest.CaptureFixture[str])
 
 def test_an_unknown_backend_is_refused_with_the_choices() -> None:
     with pytest.raises(ConfigError, match=r"backend='cocoapi' is unknown; choose pycocotools or hotcoco"):
-        coco_ap(make_annotations(), make_results(), backend="cocoapi")  # type: ignore[arg-type]
+        coco_ap(make_annotations(), make_results(), backend="cocoapi")  # type: ignore[arg-type]  # a wrong value on purpose
 
 
 def test_a_missing_hotcoco_names_the_package_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import cv2
 import numpy as np
@@ -198,8 +199,8 @@ def test_slots_by_category_id_go_through_training_prediction_and_scoring(data: l
 
 
 @pytest.mark.parametrize("command", [train, evaluate, predict, export, prepare_data, doctor, complexity])
-def test_help_explains_the_keys(command: object, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(command.main, ["--help"]) == 0  # type: ignore[attr-defined]
+def test_help_explains_the_keys(command: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(command.main, ["--help"]) == 0
     assert "python tools/" in capsys.readouterr().out
 
 
@@ -222,9 +223,9 @@ def test_help_explains_the_keys(command: object, capsys: pytest.CaptureFixture[s
     ],
 )
 def test_a_users_mistake_is_named_and_ends_with_2(
-    command: object, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    command: ModuleType, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(command.main, arguments) == 2  # type: ignore[attr-defined]
+    assert run(command.main, arguments) == 2
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
 

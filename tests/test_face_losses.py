@@ -33,9 +33,8 @@ def target(**known: Any) -> Target:
 def test_only_known_attributes_count() -> None:
     logits = torch.tensor([[0.0, 2.0, 50.0], [-1.0, -50.0, 3.0]])
     attributes = torch.tensor([[1, 0, 255], [0, 255, 1]], dtype=torch.uint8)
-    log = lambda p: -math.log(p)  # noqa: E731
-    sigmoid = lambda x: 1 / (1 + math.exp(-x))  # noqa: E731
-    expected = (log(0.5) + log(1 - sigmoid(2)) + log(1 - sigmoid(-1)) + log(sigmoid(3))) / 4
+    likelihoods = [0.5, 1 - 1 / (1 + math.exp(-2)), 1 - 1 / (1 + math.exp(1)), 1 / (1 + math.exp(-3))]
+    expected = -sum(map(math.log, likelihoods)) / 4
     assert float(attribute_loss(logits, attributes)) == pytest.approx(expected)
 
 

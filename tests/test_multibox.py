@@ -113,4 +113,4 @@ def test_each_box_gets_its_best_anchor_even_below_the_threshold() -> None:
 
 def test_an_unknown_loss_is_refused_with_the_choices() -> None:
     with pytest.raises(ConfigError, match=r"hinge.*softmax, sigmoid or focal"):
-        MultiBoxLoss(classification="hinge")  # type: ignore[arg-type]
+        MultiBoxLoss(classification="hinge")  # type: ignore[arg-type]  # a wrong value on purpose

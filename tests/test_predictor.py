@@ -96,7 +96,7 @@ def test_folding_batch_norm_changes_no_output(path: Path) -> None:
 @pytest.mark.parametrize("image", [np.zeros((4, 4)), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8), 7, None])
 def test_what_is_no_picture_is_refused(model: Predictor, image: object) -> None:
     with pytest.raises(ImageError):
-        model.predict(image)  # type: ignore[call-overload]
+        model.predict(image)  # type: ignore[call-overload]  # wrong on purpose
 
 
 def test_a_missing_picture_is_named(model: Predictor) -> None:

@@ -122,7 +122,7 @@ def test_the_same_seed_gives_the_same_sample_whatever_came_before() -> None:
     for seed in reversed(range(8)):
         again = fresh(sample, seed)
         np.testing.assert_array_equal(again.image, first[seed].image)
-        assert torch.equal(again.target.boxes, first[seed].target.boxes)  # type: ignore[arg-type]
+        assert torch.equal(again.target.boxes, first[seed].target.boxes)  # type: ignore[arg-type]  # it has boxes
     assert len({result.image.tobytes() for result in first}) == 8
 
 

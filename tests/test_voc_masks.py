@@ -132,7 +132,7 @@ def test_the_augmented_split_is_put_together_with_sbd_without_the_validation_pic
         savemat(sbd / "cls" / f"{stem}.mat", {"GTcls": mask})
     reader = voc_masks(root=tmp_path, split="train_aug")
     assert reader.annotations.image_ids == ("a", "b", "c")
-    assert [int(reader.read(i).target.mask.max()) for i in range(3)] == [1, 9, 9]  # type: ignore[union-attr]
+    assert [int(reader.read(i).target.mask.max()) for i in range(3)] == [1, 9, 9]  # type: ignore[union-attr]  # it has a mask
     assert reader.path(1) == folder / "JPEGImages" / "b.jpg" and reader.path(2) == sbd / "img" / "c.jpg"
 
 

@@ -17,9 +17,8 @@ from mbvision.draw_faces import pair_picture, with_notes
 from mbvision.draw_masks import background_of, overlay
 from mbvision.engine.module import KeptSample, VisionModule
 from mbvision.masks import upsampled_labels
-from mbvision.metrics.attribute_ap import FOUND
 from mbvision.metrics.verification import Verification
-from mbvision.structures import AttributeScores, Batch, ClassScores, Detections, Segmentation, Target
+from mbvision.structures import FOUND, AttributeScores, Batch, ClassScores, Detections, Segmentation, Target
 
 DRAWN_SCORE = 0.3
 """Detections below this score are left out of pictures."""

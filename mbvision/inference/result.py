@@ -11,10 +11,8 @@ from mbvision.draw import Colour, draw_boxes, write_lines
 from mbvision.draw_masks import background_of, legend, overlay, with_legend
 from mbvision.draw_masks import palette as default_palette
 from mbvision.masks import upsampled_labels
-from mbvision.structures import AttributeScores, ClassScores, Detections, Embedding, Geometry, Segmentation
+from mbvision.structures import FOUND, AttributeScores, ClassScores, Detections, Embedding, Geometry, Segmentation
 
-FOUND = 0.5
-"""Attributes with at least this score are drawn."""
 MOST_CLASSES = 5
 """So many of the best classes are written and drawn."""
 

@@ -8,10 +8,7 @@ from jaxtyping import Float, UInt8
 
 from mbvision.errors import TrainingError
 from mbvision.metrics.image_metric import ImageMetric
-from mbvision.structures import IGNORE, AttributeAnnotations, AttributeScores, Target
-
-FOUND = 0.5
-"""An attribute whose score is at least that is taken to be there."""
+from mbvision.structures import FOUND, IGNORE, AttributeAnnotations, AttributeScores, Target
 
 
 def average_precision(

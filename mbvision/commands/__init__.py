@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
+from mbvision.commands.memory import keep_freed_memory
 from mbvision.errors import MBVisionError
 
 COMMANDS = {
@@ -31,6 +32,7 @@ def run(command: Callable[[Sequence[str]], int | None], arguments: Sequence[str]
     """Run a command; a user's mistake is one line on stderr and exit code 2."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.captureWarnings(True)
+    keep_freed_memory()
     for message in NOISE:
         warnings.filterwarnings("ignore", message=message)
     for name in ("lightning.pytorch", "lightning.fabric"):

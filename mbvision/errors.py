@@ -25,6 +25,18 @@ class AnnotationError(DataError):
     """An annotation file, or one record of it, cannot be used."""
 
 
+class SizeMismatchError(AnnotationError):
+    """A picture is not as large as its annotation or its mask."""
+
+
+class MaskValueError(AnnotationError):
+    """A mask holds values that belong to no class."""
+
+
+class MaskColourError(AnnotationError):
+    """A mask is drawn in colours that say no class."""
+
+
 class CheckpointError(MBVisionError):
     """A weight file cannot be read, or does not fit the network."""
 

@@ -234,12 +234,22 @@ class IdentityAnnotations:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Remark:
+    """Objects that a reader left out or put right for one cause: the file of each, and its id or number there."""
+
+    cause: str
+    objects: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BoxAnnotations:
     """The validated boxes of a whole data set as flat arrays; every reader of boxes and every box metric works on it.
 
     ``xywh`` is as in the file (float64, 0-based left top width height), never clipped, so that metrics agree with the
     reference tools; ``usable`` marks the boxes that may train (some area left inside the picture, neither crowd nor
-    difficult). Boxes are sorted by image: those of image ``i`` are ``offsets[i]:offsets[i + 1]``.
+    difficult). Boxes are sorted by image: those of image ``i`` are ``offsets[i]:offsets[i + 1]``. ``object_numbers``
+    are the places of the boxes (from 0) among the objects of their own file, where every image has a file. ``remarks``
+    tell what is not as the files have it.
     """
 
     class_names: tuple[str, ...]
@@ -255,6 +265,8 @@ class BoxAnnotations:
     difficult: Bool[np.ndarray, " N"]
     usable: Bool[np.ndarray, " N"]
     annotation_ids: Int[np.ndarray, " N"]
+    object_numbers: Int[np.ndarray, " N"] | None = None
+    remarks: tuple[Remark, ...] = ()
 
     def __len__(self) -> int:
         """The number of images, those without a box included."""

@@ -23,6 +23,7 @@ ALLOWED = {
     "metrics": FLOOR | {"boxes", "masks", "draw"},
     "data": FLOOR | {"boxes"},
     "network": FLOOR | {"backbones", "heads"},
+    "data_checks": FLOOR | {"data", "draw", "draw_masks", "heads"},
     "tasks": FLOOR | {"boxes", "heads", "losses", "metrics"},
 }
 UPPER = set(ALLOWED) | {"network", "tasks", "build", "checkpoint"}

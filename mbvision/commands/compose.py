@@ -32,6 +32,7 @@ PATH_KEYS = frozenset(
         "output",
         "output_dir",
         "picture",
+        "pictures",
         "predictions",
         "resume",
         "run_dir",

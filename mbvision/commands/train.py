@@ -86,6 +86,7 @@ def train(config: dict[str, Any], command: Sequence[str]) -> Mapping[str, Any]:
     from mbvision.build import build_network, input_size
     from mbvision.commands import fitting
     from mbvision.commands.costs import format_costs, joint_costs
+    from mbvision.commands.data_report import tell_findings
 
     resume = Path(config["resume"]) if config["resume"] else None
     if resume:
@@ -96,6 +97,7 @@ def train(config: dict[str, Any], command: Sequence[str]) -> Mapping[str, Any]:
         torch.set_num_threads(config["threads"])
     size = input_size(config)
     train_reader, val_reader = fitting.build_readers(config)
+    tell_findings(config, train_reader, val_reader)
     num_classes = {name: len(train_reader.class_names[name]) for name in config["heads"]}
     network = build_network(config, num_classes)
     if len(num_classes) > 1:

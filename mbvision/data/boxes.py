@@ -8,14 +8,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from mbvision.data.base import Reader
 from mbvision.data.images import MAX_PIXELS, read_image, stored_size
-from mbvision.errors import AnnotationError
-from mbvision.structures import BoxAnnotations, Geometry, Sample, Target
+from mbvision.errors import SizeMismatchError
+from mbvision.structures import BoxAnnotations, Geometry, Remark, Sample, Target
 
 _logger = logging.getLogger(__name__)
 
@@ -40,6 +41,27 @@ class BoxColumns:
     crowd: Bool[np.ndarray, " N"]
     difficult: Bool[np.ndarray, " N"]
     ids: Int[np.ndarray, " N"]
+    object_numbers: Int[np.ndarray, " N"] | None = None
+    remarks: tuple[Remark, ...] = ()
+
+
+class Placement(NamedTuple):
+    """How each box lies in its picture: of no area, with none of it inside, more than 1 pixel over the border."""
+
+    empty: Bool[np.ndarray, " N"]
+    outside: Bool[np.ndarray, " N"]
+    overhang: Bool[np.ndarray, " N"]
+
+
+def placement(xywh: Float[np.ndarray, "N 4"], limits: Float[np.ndarray, "N 2"]) -> Placement:
+    """Compare boxes with the (width, height) of their pictures; a box has one fault at most."""
+    empty: Bool[np.ndarray, " N"] = (xywh[:, 2:] <= 0).any(axis=1)
+    # As training_boxes gives them: float32, so what is narrower than that resolves has no area either.
+    starts = xywh[:, :2].clip(0, limits).astype(np.float32)
+    ends = (xywh[:, :2] + xywh[:, 2:]).clip(0, limits).astype(np.float32)
+    outside: Bool[np.ndarray, " N"] = ~empty & (ends <= starts).any(axis=1)
+    over: Bool[np.ndarray, " N"] = ((xywh[:, :2] < -1) | (xywh[:, :2] + xywh[:, 2:] > limits + 1)).any(axis=1)
+    return Placement(empty, outside, ~empty & ~outside & over)
 
 
 def assemble(
@@ -55,12 +77,7 @@ def assemble(
     ids = boxes.ids[order]
     crowd, difficult = boxes.crowd[order], boxes.difficult[order]
     limits = pictures.sizes[boxes.pictures[order]][:, ::-1].astype(np.float64)
-    empty = (xywh[:, 2:] <= 0).any(axis=1)
-    # As training_boxes gives them: float32, so what is narrower than that resolves has no area either.
-    starts = xywh[:, :2].clip(0, limits).astype(np.float32)
-    ends = (xywh[:, :2] + xywh[:, 2:]).clip(0, limits).astype(np.float32)
-    outside = ~empty & (ends <= starts).any(axis=1)
-    overhang = ~empty & ~outside & ((xywh[:, :2] < -1) | (xywh[:, :2] + xywh[:, 2:] > limits + 1)).any(axis=1)
+    empty, outside, overhang = placement(xywh, limits)
     file_names = np.array(pictures.file_names, dtype=object)[boxes.pictures[order]]
     for what, mask in (
         ("have no area and do not train", empty),
@@ -85,6 +102,8 @@ def assemble(
         difficult=difficult,
         usable=~(empty | outside | crowd | difficult),
         annotation_ids=ids,
+        object_numbers=None if boxes.object_numbers is None else boxes.object_numbers[order],
+        remarks=boxes.remarks,
     )
 
 
@@ -158,7 +177,7 @@ class BoxReader(Reader):
         """The picture without its EXIF orientation, where that is what the annotation describes."""
         path, root = self.path(index), self._folders[index]
         if stored_size(path, root=root) != size:
-            raise AnnotationError(
+            raise SizeMismatchError(
                 f"{path}: the picture is {upright.shape[1]}x{upright.shape[0]}, its annotation says "
                 f"{size[1]}x{size[0]}; correct the annotation, or check data.images="
             )

@@ -20,7 +20,7 @@ from mbvision.data.boxes import BoxColumns, BoxReader, PictureList, assemble, le
 from mbvision.data.coco_layout import find_annotations, find_images
 from mbvision.data.images import MAX_PIXELS
 from mbvision.errors import AnnotationError
-from mbvision.structures import BoxAnnotations
+from mbvision.structures import BoxAnnotations, Remark
 
 MAX_JSON_BYTES = 2 * 1024**3
 """Four times instances_train2017.json; a larger file would not fit into memory while it is parsed."""
@@ -196,13 +196,16 @@ def _boxes(path: Path, records: list[Record], pictures: PictureList, classes: Cl
     xywh = _xywh(path, records)
     finite = np.isfinite(xywh).all(axis=1)
     unique, counts = np.unique(ids, return_counts=True)
-    for what, which in (
-        ("have no finite bbox and are left out", ids[~finite]),
-        ("are of a picture which the file does not list and are left out", ids[rows < 0]),
-        ("are of a category which the file does not list and are left out", ids[labels < 0]),
-        ("share their annotation id with another and are kept", unique[counts > 1]),
+    remarks = []
+    for cause, what, which in (
+        ("no_box", "have no finite bbox and are left out", ids[~finite]),
+        ("unknown_picture", "are of a picture which the file does not list and are left out", ids[rows < 0]),
+        ("unknown_category", "are of a category which the file does not list and are left out", ids[labels < 0]),
+        ("shared_id", "share their annotation id with another and are kept", unique[counts > 1]),
     ):
         warn_of_boxes(str(path), what, len(which), list(which[:3]))
+        if len(which):
+            remarks.append(Remark(cause=cause, objects=tuple((str(path), i) for i in which.tolist())))
     area = _numbers(path, records, "area")
     area = np.where(np.isfinite(area), area, xywh[:, 2] * xywh[:, 3])
     crowd = np.nan_to_num(_numbers(path, records, "iscrowd")) != 0
@@ -217,6 +220,7 @@ def _boxes(path: Path, records: list[Record], pictures: PictureList, classes: Cl
         crowd=crowd[good],
         difficult=difficult[good],
         ids=ids[good],
+        remarks=tuple(remarks),
     )
 
 

@@ -80,6 +80,11 @@ def stored_size(path: Path, *, root: Path | None = None) -> tuple[int, int]:
     return height, width
 
 
+def exif_orientation(path: Path, *, root: Path | None = None) -> int:
+    """The EXIF orientation of a picture, 1 (upright) to 8, from its header; of a PNG as in `image_size`."""
+    return _header(path, root)[2] or 1
+
+
 def load_as_stored(image: Image.Image, name: str) -> Image.Image:
     """Decode an image of `open_checked` in its own mode and as its file holds it, whatever its orientation says."""
     turn = _TO_STORED.get(_tiff_orientation(image))

@@ -19,7 +19,7 @@ from PIL import Image
 
 from mbvision.data.base import Reader
 from mbvision.data.images import MAX_PIXELS, load_as_stored, open_checked, read_image, stored_size
-from mbvision.errors import AnnotationError, DataError
+from mbvision.errors import AnnotationError, DataError, MaskColourError, MaskValueError, SizeMismatchError
 from mbvision.structures import IGNORE, Geometry, MaskAnnotations, MaskScheme, Sample, Target
 
 Size = tuple[int, int]
@@ -110,7 +110,7 @@ def _refuse_altered(image: Image.Image, path: Path) -> None:
 def check_size(path: Path, found: Size, wanted: Size | None) -> None:
     """Raise ``AnnotationError`` where a mask has not the (height, width) of its picture."""
     if wanted is not None and found != wanted:
-        raise AnnotationError(
+        raise SizeMismatchError(
             f"{path}: the mask is {found[1]}x{found[0]}, its picture {wanted[1]}x{wanted[0]}; export it at that size"
         )
 
@@ -151,11 +151,11 @@ def _lookup(scheme: MaskScheme) -> tuple[UInt8[np.ndarray, "256"], Bool[np.ndarr
     return table, known
 
 
-def _stray(values: Int[np.ndarray, " N"], path: Path, remedy: str) -> AnnotationError:
+def _stray(values: Int[np.ndarray, " N"], path: Path, remedy: str) -> MaskValueError:
     found, counts = np.unique(values, return_counts=True)
     shown = ", ".join(f"{v} ({n} pixels)" for v, n in zip(found[:3].tolist(), counts[:3].tolist(), strict=True))
     more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-    return AnnotationError(f"{path}: mask values that belong to no class: {shown}{more}; {remedy}")
+    return MaskValueError(f"{path}: mask values that belong to no class: {shown}{more}; {remedy}")
 
 
 def _labels_of_colours(pixels: UInt8[np.ndarray, "H W C"], scheme: MaskScheme, path: Path) -> Labels:
@@ -167,13 +167,13 @@ def _labels_of_colours(pixels: UInt8[np.ndarray, "H W C"], scheme: MaskScheme, p
     found = labels[place]
     if unknown.any():
         code = int(pixel_codes[unknown][0])
-        raise AnnotationError(
+        raise MaskColourError(
             f"{path}: a mask of colours with {_colour(code)}, which no class has ({int(unknown.sum())} pixels of such "
             "colours); save one channel of class indices, or give the classes' colours"
         )
     if (found < 0).any():
         code = int(pixel_codes[found < 0][0])
-        raise AnnotationError(
+        raise MaskColourError(
             f"{path}: the colour {_colour(code)} belongs to two classes; save one channel of class indices"
         )
     return found.astype(np.uint8)
@@ -269,7 +269,7 @@ class MaskReader(Reader):
     ) -> UInt8[np.ndarray, "H W 3"]:
         """The picture without its EXIF orientation, where that is what the mask was drawn on."""
         if stored_size(item.image, root=item.image_root) != size:
-            raise AnnotationError(
+            raise SizeMismatchError(
                 f"{item.image}: the picture is {upright[1]}x{upright[0]}, its mask {size[1]}x{size[0]}; export the "
                 "mask at the picture's size"
             )

@@ -10,7 +10,7 @@ from mbvision.data.images import MAX_PIXELS, image_size
 from mbvision.data.voc_layout import VocItem, find_items, sibling_files, year_items
 from mbvision.data.voc_xml import VocFile, parse_voc_xml
 from mbvision.errors import AnnotationError
-from mbvision.structures import BoxAnnotations
+from mbvision.structures import BoxAnnotations, Remark
 
 # fmt: off
 VOC_CLASSES = (  # doi:10.1007/s11263-009-0275-4, table 1, in the development kit's order
@@ -83,8 +83,9 @@ def _class_names(files: Iterable[VocFile], others: Iterable[Path]) -> tuple[str,
 
 def _columns(items: Sequence[VocItem], files: Sequence[VocFile], class_names: Sequence[str], source: str) -> BoxColumns:
     label = {name: index for index, name in enumerate(class_names)}
-    rows, labels, xywh, difficult = [], [], [], []
-    without_box, swapped = [], []
+    rows, labels, xywh, difficult, numbers = [], [], [], [], []
+    without_box: list[tuple[str, int]] = []
+    swapped: list[tuple[str, int]] = []
     for row, (item, file) in enumerate(zip(items, files, strict=True)):
         for number, thing in enumerate(file.objects):
             if thing.name not in label:
@@ -92,16 +93,22 @@ def _columns(items: Sequence[VocItem], files: Sequence[VocFile], class_names: Se
                     f"{item.xml}: object[{number}].name {thing.name!r} is not among the classes {list(class_names)}"
                 )
             if thing.box is None:
-                without_box.append(f"object[{number}] in {item.xml.name}")
+                without_box.append((str(item.xml), number))
                 continue
             if thing.swapped:
-                swapped.append(f"object[{number}] in {item.xml.name}")
+                swapped.append((str(item.xml), number))
             rows.append(row)
             labels.append(label[thing.name])
             xywh.append(thing.box)
             difficult.append(thing.difficult)
-    warn_of_boxes(source, "have no finite bndbox and are left out", len(without_box), without_box)
-    warn_of_boxes(source, "have min and max exchanged and are put right", len(swapped), swapped)
+            numbers.append(number)
+    for what, objects in (
+        ("have no finite bndbox and are left out", without_box),
+        ("have min and max exchanged and are put right", swapped),
+    ):
+        first = [f"object[{number}] in {Path(xml).name}" for xml, number in objects[:3]]
+        warn_of_boxes(source, what, len(objects), first)
+    named = (("no_box", without_box), ("corners_exchanged", swapped))
     boxes = np.array(xywh, dtype=np.float64).reshape(-1, 4)
     return BoxColumns(
         pictures=np.array(rows, dtype=np.int64),
@@ -111,4 +118,6 @@ def _columns(items: Sequence[VocItem], files: Sequence[VocFile], class_names: Se
         crowd=np.zeros(len(boxes), dtype=bool),
         difficult=np.array(difficult, dtype=bool),
         ids=np.arange(1, len(boxes) + 1),
+        object_numbers=np.array(numbers, dtype=np.int64),
+        remarks=tuple(Remark(cause=cause, objects=tuple(objects)) for cause, objects in named if objects),
     )

@@ -1,0 +1,92 @@
+"""Pictures that are there twice: inside a split, and in training and validation."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from mbvision.data.base import Reader
+from mbvision.data_checks.findings import Finding
+from mbvision.data_checks.picture_checks import Looks
+from mbvision.data_checks.same_pictures import how_alike, likely_pairs
+from mbvision.errors import DataError
+from mbvision.structures import Sample, Target
+
+Picture = tuple[str, int]
+"""A split, and the place of a picture in it."""
+
+
+def check_sameness(readers: Mapping[str, Reader], looks: Mapping[str, Looks]) -> list[Finding]:
+    """A finding for each picture that is the same as an earlier one, which its detail names; training comes first.
+
+    The pixels of pictures with like fingerprints are read again and compared. Blank pictures are left out.
+    """
+    pictures = [(split, int(index)) for split, look in looks.items() for index in look.printed]
+    prints = np.concatenate([look.fingerprints for look in looks.values()])
+
+    @lru_cache(maxsize=8)
+    def read(number: int) -> Sample | None:
+        split, index = pictures[number]
+        try:
+            return readers[split].read(index)
+        except DataError:  # it could be read a moment ago
+            return None
+
+    first_of = list(range(len(pictures)))  # the earliest picture that each is the same as
+    alike: dict[int, tuple[int, str]] = {}
+    for a, b in likely_pairs(prints).tolist():
+        root, other = _first(first_of, a), _first(first_of, b)
+        if root == other:
+            continue
+        one, two = read(a), read(b)
+        if one is None or two is None or (how := how_alike(one.image, two.image)) is None:
+            continue
+        root, other = min(root, other), max(root, other)
+        first_of[other] = root
+        alike[other] = (root, how)
+    return [
+        _finding(pictures[root], pictures[number], how, read(root), read(number), looks)
+        for number, (_, how) in sorted(alike.items())
+        for root in [_first(first_of, number)]
+    ]
+
+
+def _first(first_of: list[int], number: int) -> int:
+    while first_of[number] != number:
+        number = first_of[number]
+    return number
+
+
+def _finding(
+    first: Picture, second: Picture, how: str, one: Sample | None, two: Sample | None, looks: Mapping[str, Looks]
+) -> Finding:
+    differ = one is not None and two is not None and not _same_labels(one, two)
+    cause = "same_picture_across" if first[0] != second[0] else "same_picture"
+    if differ and cause == "same_picture":
+        cause = "same_picture_other_labels"
+    detail = f"{how} to {looks[first[0]].files[first[1]]} of {first[0]}" + (", labelled differently" if differ else "")
+    split, index = second
+    return Finding(cause=cause, split=split, file=looks[split].files[index], detail=detail, picture=index)
+
+
+def _same_labels(one: Sample, two: Sample) -> bool:
+    """Whether two pictures say the same about all that both are labelled with; boxes in any order.
+
+    Boxes and masks of pictures of different sizes are not compared.
+    """
+    a, b = one.target, two.target
+    if a.label != b.label or a.identity != b.identity:
+        return False
+    if one.image.shape != two.image.shape:
+        return True
+    if a.boxes is not None and b.boxes is not None and _rows(a) != _rows(b):
+        return False
+    if a.mask is not None and b.mask is not None and not torch.equal(a.mask, b.mask):
+        return False
+    return a.attributes is None or b.attributes is None or torch.equal(a.attributes, b.attributes)
+
+
+def _rows(target: Target) -> list[tuple[float, ...]]:
+    assert target.boxes is not None and target.box_labels is not None
+    return sorted((*box, label) for box, label in zip(target.boxes.tolist(), target.box_labels.tolist(), strict=True))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mbvision.commands.compose import compose_config, wants_help
-from mbvision.errors import AnnotationError, ConfigError
+from mbvision.errors import AnnotationError, ConfigError, DataError, ImageError
 
 if TYPE_CHECKING:
     from mbvision.data.base import Reader
@@ -27,8 +27,8 @@ Go over a data set without a model: python tools/check_data.py data=coco data.ro
   input_size=320          and fit=, backbone=, heads.detection.anchors.*, experiment=: what the anchors are judged for
   loader.workers=2        pictures that are read at a time
 
-Exit code 0 when all was gone over, whatever was found; 3 when the annotations of a split could not be read, so that the
-rest of it was not checked; 2 for a mistake in the keys. The data set is never changed."""
+Exit code 0 when all was gone over, whatever was found; 3 when an annotation file could not be read, so that what it
+describes was not checked; 2 for a mistake in the keys. The data set is never changed."""
 
 SPLITS = ("train", "val")
 
@@ -75,8 +75,8 @@ class SetCheck:
 
     @property
     def complete(self) -> bool:
-        """Whether every split could be read."""
-        return len(self.readers) == len(self.sources)
+        """Whether every annotation file could be read."""
+        return not any(finding.cause == "annotations_unreadable" for finding in self.findings)
 
     def run(self) -> None:
         """Read the annotations and check them, then the pictures."""
@@ -100,25 +100,39 @@ class SetCheck:
     def _read(self, split: str) -> None:
         from mbvision.build import build_reader
         from mbvision.data_checks.check_set import warnings_of_readers
+        from mbvision.data_checks.file_checks import coco_boxes
 
         with warnings_of_readers(split, self.sources[split]) as told:
             try:
-                self.readers[split] = build_reader(self.data, f"{split}_split", tasks=self.tasks)
-            except AnnotationError as error:
+                if self._needs_no_pictures():
+                    self.readers[split] = coco_boxes(Path(self.data["root"]), self.data[f"{split}_split"])
+                else:
+                    self.readers[split] = build_reader(self.data, f"{split}_split", tasks=self.tasks)
+            except (AnnotationError, ImageError) as error:
                 told += self._unreadable(split, error)
         self.findings += told
 
-    def _unreadable(self, split: str, error: AnnotationError) -> "list[Finding]":
-        """The file that stopped the reader; of VOC's files, of which there is one a picture, all that would."""
-        from mbvision.data_checks.findings import Finding
-        from mbvision.data_checks.voc_files import unreadable_files
+    def _needs_no_pictures(self) -> bool:
+        """COCO's reader looks for the folder of the pictures; annotations can be checked without."""
+        return not self.config["images"] and self._is_read_by("mbvision.data.coco.coco")
 
-        errors = [str(error)]
-        if self.data["readers"].get("detection", {}).get("_target_") == "mbvision.data.voc.voc":
+    def _is_read_by(self, target: str) -> bool:
+        return self.tasks == ["detection"] and self.data["readers"]["detection"]["_target_"] == target
+
+    def _unreadable(self, split: str, error: DataError) -> "list[Finding]":
+        """The file that stopped the reader; of VOC's files, one a picture, all that would: the others are read."""
+        from mbvision.data_checks.file_checks import readable_voc
+        from mbvision.data_checks.findings import Finding
+
+        messages = [str(error)]
+        if self._is_read_by("mbvision.data.voc.voc"):
             images = self.data["images"]
-            found = unreadable_files(Path(self.data["root"]), self.data[f"{split}_split"], images and Path(images))
-            errors = found or errors
-        parts = [text.partition(": ") for text in errors]
+            name: str = self.data[f"{split}_split"]
+            reader, found = readable_voc(Path(self.data["root"]), name, Path(images) if images else None)
+            messages = found or messages
+            if reader is not None:
+                self.readers[split] = reader
+        parts = [message.partition(": ") for message in messages]
         return [Finding(cause="annotations_unreadable", split=split, file=f, detail=d) for f, _, d in parts]
 
     def lines(self) -> list[str]:
@@ -135,19 +149,28 @@ class SetCheck:
         return [*lines, "", f"found: {counted(self.findings)}"]
 
     def _size(self, split: str) -> str:
+        from mbvision.data_checks.class_checks import amount, id_gaps
         from mbvision.structures import BoxAnnotations
 
         if split not in self.readers:
             return "could not be read"
         reader = self.readers[split]
-        parts = [f"{len(reader)} pictures" + ("" if split in self.seen else ", not opened")]
+        parts = [amount(len(reader), "pictures") + ("" if split in self.seen else ", not opened")]
         boxes = reader.truth.get("detection")
         if isinstance(boxes, BoxAnnotations):
             empty = int((boxes.offsets[1:] == boxes.offsets[:-1]).sum())
-            parts.append(
-                f"{len(boxes.labels)} boxes of {len(boxes.class_names)} classes, {empty} pictures without a box"
-            )
+            parts.append(f"{amount(len(boxes.labels), 'boxes')} of {amount(len(boxes.class_names), 'classes')}")
+            parts += [f"pictures without a box: {empty}"] * bool(empty)
+            gaps = [str(a) if a == b else f"{a} to {b}" for a, b in id_gaps(boxes)]
+            parts += [f"category ids without {', '.join(gaps[:10])}{', ...' * (len(gaps) > 10)}"] * bool(gaps)
         return ", ".join(parts)
+
+    def _gaps(self) -> list[tuple[int, int]]:
+        from mbvision.data_checks.class_checks import id_gaps
+        from mbvision.structures import BoxAnnotations
+
+        tables = [reader.truth.get("detection") for reader in self.readers.values()]
+        return sorted({gap for table in tables if isinstance(table, BoxAnnotations) for gap in id_gaps(table)})
 
     def as_json(self) -> dict[str, Any]:
         """Everything."""
@@ -161,6 +184,7 @@ class SetCheck:
             "splits": {split: self.data[f"{split}_split"] for split in self.sources},
             "pictures": {split: len(reader) for split, reader in self.readers.items()},
             "pictures_opened": self.seen,
+            "category_id_gaps": self._gaps(),
             **as_json(self.findings),
             "anchors": anchors,
         }

@@ -55,12 +55,12 @@ class Placement(NamedTuple):
 
 def placement(xywh: Float[np.ndarray, "N 4"], limits: Float[np.ndarray, "N 2"]) -> Placement:
     """Compare boxes with the (width, height) of their pictures; a box has one fault at most."""
-    empty: Bool[np.ndarray, " N"] = (xywh[:, 2:] <= 0).any(axis=1)
+    empty = np.asarray((xywh[:, 2:] <= 0).any(axis=1))
     # As training_boxes gives them: float32, so what is narrower than that resolves has no area either.
     starts = xywh[:, :2].clip(0, limits).astype(np.float32)
     ends = (xywh[:, :2] + xywh[:, 2:]).clip(0, limits).astype(np.float32)
-    outside: Bool[np.ndarray, " N"] = ~empty & (ends <= starts).any(axis=1)
-    over: Bool[np.ndarray, " N"] = ((xywh[:, :2] < -1) | (xywh[:, :2] + xywh[:, 2:] > limits + 1)).any(axis=1)
+    outside = ~empty & (ends <= starts).any(axis=1)
+    over = ((xywh[:, :2] < -1) | (xywh[:, :2] + xywh[:, 2:] > limits + 1)).any(axis=1)
     return Placement(empty, outside, ~empty & ~outside & over)
 
 

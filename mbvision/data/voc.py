@@ -35,7 +35,7 @@ def voc(
     those of ``load_voc``.
     """
     items, siblings = find_items(Path(root), split, None if images is None else Path(images))
-    table = _load(items, siblings, source=f"{root} {split}", class_names=class_names)
+    table = load_items(items, siblings, source=f"{root} {split}", class_names=class_names)
     return BoxReader(annotations=table, images=[item.folder for item in items], max_pixels=max_pixels)
 
 
@@ -48,12 +48,13 @@ def load_voc(devkit_year_folder: Path, split: str, *, class_names: Sequence[str]
     """
     items = year_items(devkit_year_folder, split)
     siblings = sibling_files(devkit_year_folder)
-    return _load(items, siblings, source=f"{devkit_year_folder} {split}", class_names=class_names)
+    return load_items(items, siblings, source=f"{devkit_year_folder} {split}", class_names=class_names)
 
 
-def _load(
-    items: Sequence[VocItem], siblings: Iterable[Path], *, source: str, class_names: Sequence[str] | None
+def load_items(
+    items: Sequence[VocItem], siblings: Iterable[Path], *, source: str, class_names: Sequence[str] | None = None
 ) -> BoxAnnotations:
+    """The boxes of these files, as `load_voc` gives them; ``source`` names them in warnings."""
     files = [parse_voc_xml(item.xml) for item in items]
     if class_names is None:
         class_names = _class_names(files, set(siblings) - {item.xml for item in items})

@@ -8,7 +8,7 @@ from typing import Any
 
 from mbvision.data.base import Reader
 from mbvision.data_checks.box_checks import BoxTable, check_boxes
-from mbvision.data_checks.class_checks import ClassCounts, check_category_ids, check_classes, count_classes
+from mbvision.data_checks.class_checks import ClassCounts, check_classes, count_classes
 from mbvision.data_checks.findings import Finding
 from mbvision.data_checks.mask_checks import check_masks, mask_classes
 from mbvision.data_checks.off_by_one import check_off_by_one
@@ -49,7 +49,6 @@ def check_annotations(
                 table = BoxTable(annotations, split)
                 findings += check_boxes(table) + check_off_by_one(table)
                 if split == next(iter(truths)):
-                    findings += check_category_ids(annotations, split, sources[split])
                     if head is not None:
                         reach, found = check_reach(table, head, search=search)
                         findings += found

@@ -82,9 +82,11 @@ CAUSES: Mapping[str, Cause] = {
     "blank_picture": _warning("picture of a single colour", "take it out of the split"),
     "mask_ignored": _warning("mask that is ignored as a whole", "draw it, or take the picture out of the split"),
     "class_starved": _warning("class with too little to learn from", "add examples, or join it with another class"),
-    "out_of_reach": _warning("class whose boxes the anchors do not reach", "take the anchors proposed below"),
+    "out_of_reach": _warning(
+        "class whose boxes the anchors do not reach",
+        "take other anchors, a finer level or a larger input_size=: see below",
+    ),
     "reader": _warning("thing that the reader left out or changed", "see what it says"),
-    "id_gaps": _note("gap in the category ids", "fine: labels are numbered without gaps"),
     "class_unscored": _note("class that validation never shows: it is not scored", "add examples to validation"),
     "class_unused": _note("class that nothing has", "fine, unless it should have some"),
 }
@@ -108,7 +110,9 @@ class Finding:
 
     @property
     def place(self) -> str:
-        """Short: the file without its folders, and the object."""
+        """Short: the file without its folders, and the object; of a class its name alone."""
+        if self.cause.startswith("class"):
+            return self.object
         return f"{PurePath(self.file).name} {self.object}".rstrip()
 
 

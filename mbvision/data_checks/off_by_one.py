@@ -28,7 +28,7 @@ def check_off_by_one(table: BoxTable) -> list[Finding]:
     if numbered:
         found += table.findings("starts_at_minus_1", whole & (starts == -1).any(axis=1))
     gaps = table.limits - ends
-    found += table.findings("ends_1_outside", whole & (gaps == -1).any(axis=1))
+    found += table.findings("ends_1_outside", whole & (gaps.min(axis=1) == -1))
     found += _all(table, "starts_at_1", whole, starts, right=0, wrong=1, place="at x or y = {}")
     found += _all(
         table, "ends_short", whole, gaps, right=0, wrong=1, place="{} pixels before the right or lower border"

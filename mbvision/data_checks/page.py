@@ -36,8 +36,8 @@ def worst_page(findings: Sequence[Finding], readers: Mapping[str, Reader]) -> UI
 
 def _tile(finding: Finding, reader: Reader) -> UInt8[np.ndarray, "H W 3"]:
     assert finding.picture is not None, "only findings about a picture are shown"
-    place = " ".join(part for part in (finding.split, finding.place) if part)
-    lines = [finding.cause.replace("_", " "), place[-_LETTERS:], finding.detail[:_LETTERS]]
+    title = f"{finding.cause.replace('_', ' ')} ({finding.split})"
+    lines = [title, finding.place[-_LETTERS:], finding.detail[:_LETTERS]]
     try:
         image = _drawn(reader.read(finding.picture), finding.boxes, reader)
     except DataError:

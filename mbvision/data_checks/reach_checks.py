@@ -11,6 +11,7 @@ from jaxtyping import Float
 from mbvision.data.transforms.evaluation import Fit, fit_scale
 from mbvision.data_checks.anchor_reach import AnchorChoice, MapSizes, best_overlaps, better_anchors, recall_by_class
 from mbvision.data_checks.box_checks import BoxTable
+from mbvision.data_checks.class_checks import amount
 from mbvision.data_checks.findings import Finding
 from mbvision.heads.anchors import SSDAnchors
 
@@ -78,7 +79,7 @@ def check_reach(table: BoxTable, head: HeadAnchors, *, search: bool) -> tuple[Re
         worst = int(own[overlaps[labels == label].argmin()])
         sides = table.annotations.xywh[worst, 2:]
         detail = (
-            f"{annotations.class_names[label]}: {recall[label]:.0%} of {counts[label]} boxes; "
+            f"{annotations.class_names[label]}: {recall[label]:.0%} of {amount(int(counts[label]), 'boxes')}; "
             f"the worst, {sides[0]:g}x{sides[1]:g}"
         )
         found.append(table.finding("out_of_reach", worst, detail=detail))
@@ -124,7 +125,7 @@ def reach_lines(reach: Reach, head: HeadAnchors) -> list[str]:
     order = sorted((value, name, count) for name, count, value in _rows(reach) if count)
     longest = max(len(name) for _, name, _ in order)
     shown = order if len(order) <= 12 else order[:10]
-    lines += [f"  {name:<{longest}}  {value:.3f} of {count} boxes" for value, name, count in shown]
+    lines += [f"  {name:<{longest}}  {value:.3f} of {amount(count, 'boxes')}" for value, name, count in shown]
     if len(order) > len(shown):
         lines.append(f"  and {len(order) - len(shown)} classes with more, up to {order[-1][0]:.3f}")
     for choice, taps in ((reach.better, ()), (reach.better_finer, head.finer_taps)):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import lru_cache
+from pathlib import PurePath
 
 import numpy as np
 import torch
@@ -65,7 +66,8 @@ def _finding(
     cause = "same_picture_across" if first[0] != second[0] else "same_picture"
     if differ and cause == "same_picture":
         cause = "same_picture_other_labels"
-    detail = f"{how} to {looks[first[0]].files[first[1]]} of {first[0]}" + (", labelled differently" if differ else "")
+    other = "/".join(PurePath(looks[first[0]].files[first[1]]).parts[-2:])
+    detail = f"{how} to {other} of {first[0]}" + (", labelled differently" if differ else "")
     split, index = second
     return Finding(cause=cause, split=split, file=looks[split].files[index], detail=detail, picture=index)
 

@@ -48,10 +48,9 @@ def check_annotations(
             if isinstance(annotations, BoxAnnotations):
                 table = BoxTable(annotations, split)
                 findings += check_boxes(table) + check_off_by_one(table)
-                if split == next(iter(truths)):
-                    if head is not None:
-                        reach, found = check_reach(table, head, search=search)
-                        findings += found
+                if split == next(iter(truths)) and head is not None:
+                    reach, found = check_reach(table, head, search=search)
+                    findings += found
     for task in dict.fromkeys(task for truth in truths.values() for task in truth):
         counts = {split: count_classes(truth[task]) for split, truth in truths.items() if task in truth}
         findings += check_classes({split: known for split, known in counts.items() if known}, sources)

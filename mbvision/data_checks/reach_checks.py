@@ -102,7 +102,7 @@ def relative_boxes(table: BoxTable, head: HeadAnchors) -> Float[np.ndarray, "N 4
     if head.fit == "stretch":
         scale = np.array([width, height]) / table.limits
     else:
-        ratio = (np.array([width, height]) / table.limits).min(axis=1, keepdims=True)
+        ratio = (np.array([width, height]) / table.limits).min(axis=1, keepdims=True).repeat(2, axis=1)
         scale = np.minimum(ratio, 1.0) if head.fit == "native" else ratio
         fit_scale(head.input_size, head.input_size, head.fit)  # refuses a word that is none of them
     return clipped * np.tile(scale, 2) / np.array([width, height, width, height])

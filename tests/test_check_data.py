@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mbvision.build import build_network
 from mbvision.commands import check_data, data_report, fitting, run, train
 from mbvision.data.scenes import make_scenes
 from mbvision.data_checks.findings import CAUSES
@@ -195,7 +196,7 @@ def test_wrong_conversions_from_voc_show_at_the_borders(
     tmp_path: Path, shift: tuple[int, ...], cause: str | None
 ) -> None:
     right = [[0, 10, 20, 20], [5, 0, 30, 20], [50, 10, 30, 30], [20, 40, 40, 20], [0, 0, 80, 60]]
-    boxes = []
+    boxes: list[dict[str, Any]] = []
     for image in range(1, 5):
         for x, y, w, h in right:
             moved = [x + shift[0], y + shift[1], w + shift[2], h + shift[3]]
@@ -252,7 +253,7 @@ def test_training_tells_in_a_few_lines_what_is_wrong(tmp_path: Path, caplog: pyt
     settings = config(root)
     readers = fitting.build_readers(settings)
     caplog.clear()
-    data_report.tell_findings(settings, *readers)
+    data_report.tell_findings(settings, build_network(settings, {"detection": 1}), *readers)
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == data_report.MOST_TOLD + 2
     assert lines[0].startswith("data: 7 errors, ") and "check_data" in lines[0]
@@ -268,11 +269,11 @@ def test_training_tells_nothing_of_a_clean_set(tmp_path: Path, caplog: pytest.Lo
     settings = config(tmp_path)
     readers = fitting.build_readers(settings)
     caplog.clear()
-    data_report.tell_findings(settings, *readers)
+    data_report.tell_findings(settings, build_network(settings, {"detection": 1}), *readers)
     assert caplog.records == []
 
 
-def test_training_checks_the_annotations_before_it_builds_the_network(
+def test_training_checks_the_annotations_when_it_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def stop(*_: object) -> None:

@@ -10,13 +10,17 @@ import torch
 from PIL import Image
 from torchvision.ops import box_iou
 
+from benchmarks.check_data import FAULTS, write
 from mbvision.boxes import corners
 from mbvision.build import build_network
 from mbvision.commands.compose import compose_config
-from mbvision.commands.data_report import head_anchors
+from mbvision.commands.data_report import head_anchors, meta_network
 from mbvision.data.image_folder import image_folder
 from mbvision.data_checks.anchor_reach import best_overlaps, better_anchors, recall_by_class
 from mbvision.data_checks.box_checks import BoxTable
+from mbvision.data_checks.check_set import check_annotations
+from mbvision.data_checks.file_checks import coco_boxes
+from mbvision.data_checks.findings import by_cause
 from mbvision.data_checks.overlaps import similar_pairs
 from mbvision.data_checks.picture_checks import look_at_all
 from mbvision.data_checks.reach_checks import HeadAnchors, anchor_keys, check_reach, relative_boxes
@@ -97,14 +101,17 @@ def test_anchors_that_fit_the_boxes_are_proposed() -> None:
 def test_boxes_are_taken_as_the_pictures_are_fitted(fit: str, letterboxed: Sequence[float]) -> None:
     table = BoxTable(make_annotations([(0, 0, [-5, 0, 700, 480])]), "train")  # of 640x480
     head = HeadAnchors(anchors=SSDAnchors(), input_size=(480, 320), fit=fit, sizes=[(1, 1)], least_iou=0.5)  # type: ignore[arg-type]
-    assert relative_boxes(table, head).tolist() == [pytest.approx(letterboxed)]
+    assert relative_boxes(table, head, np.array([0])).tolist() == [pytest.approx(letterboxed)]
 
 
 def test_the_anchors_are_those_of_the_configured_network() -> None:
     config = compose_config("train", ["backbone=mobilenet_v3_small", "input_size=[96,160]"])
-    head = head_anchors(config)
+    network = build_network(config, {"detection": 3})
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    head = head_anchors(config, network)
     assert head is not None and head.finer is not None
-    network = build_network(config, {"detection": 3}).eval()
+    assert network.training and all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+    network.eval()
     with torch.no_grad():
         anchors = network(torch.zeros(1, 3, 96, 160))["detection"].anchors
     assert torch.equal(head.anchors(head.sizes, torch.empty(0)), anchors)
@@ -119,18 +126,29 @@ def test_the_anchors_are_those_of_the_configured_network() -> None:
 
 def test_the_proposed_keys_are_keys_of_training(tmp_path: Path) -> None:
     boxes = [(0, 0, [20.0 * n, 20, 16, 16]) for n in range(30)]
-    head = head_anchors(compose_config("train", ["backbone=mobilenet_v3_small"]))
+    config = compose_config("train", ["backbone=mobilenet_v3_small"])
+    head = head_anchors(config, meta_network(config))
     assert head is not None
-    reach, found = check_reach(BoxTable(make_annotations(boxes), "train"), head, search=True)
+    reach, found = check_reach(BoxTable(make_annotations(boxes), "train"), head)
     assert reach is not None and reach.mean_recall == 0 and [f.cause for f in found] == ["out_of_reach"]
     assert reach.better_finer is not None
     keys = anchor_keys(reach.better_finer, head.finer_taps)
-    better = head_anchors(compose_config("train", ["backbone=mobilenet_v3_small", *keys]))
+    config = compose_config("train", ["backbone=mobilenet_v3_small", *keys])
+    better = head_anchors(config, meta_network(config))
     assert better is not None
-    again, _ = check_reach(BoxTable(make_annotations(boxes), "train"), better, search=False)
+    again, _ = check_reach(BoxTable(make_annotations(boxes), "train"), better, quick=True)
     assert (
         again is not None and again.mean_recall == pytest.approx(reach.better_finer.recall) and again.mean_recall > 0.5
     )
+
+
+def test_the_faults_that_the_benchmark_plants_are_found(tmp_path: Path) -> None:
+    planted = write(tmp_path / "train.json", 200, 5000)
+    reader = coco_boxes(tmp_path, "train")
+    report = check_annotations({"train": reader.truth}, {"train": "train"}, None)
+    counts = {cause: len(group) for cause, group in by_cause(report.findings).items()}
+    assert set(planted) == set(FAULTS) and min(planted.values()) > 0
+    assert planted == {cause: counts[cause] for cause in planted}
 
 
 def saved(image: Image.Image, quality: int, size: tuple[int, int] | None = None) -> np.ndarray:

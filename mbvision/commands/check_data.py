@@ -80,11 +80,11 @@ class SetCheck:
 
     def run(self) -> None:
         """Read the annotations and check them, then the pictures."""
-        from mbvision.commands.data_report import head_anchors  # slow to import
+        from mbvision.commands.data_report import head_anchors, meta_network  # slow to import
         from mbvision.data_checks.check_set import check_annotations, check_pictures
 
-        if "detection" in self.tasks and "detection" in self.config["heads"]:
-            self.head = head_anchors(self.config)
+        if "detection" in self.tasks:
+            self.head = head_anchors(self.config, meta_network(self.config))
         for split in self.sources:
             self._read(split)
         truths = {split: reader.truth for split, reader in self.readers.items()}

@@ -25,15 +25,22 @@ MOST_TOLD = 4
 logger = logging.getLogger(__name__)
 
 
-def head_anchors(config: Config) -> HeadAnchors | None:
-    """The anchors of the detection head, for the input of training; None where there is no SSD head."""
+def meta_network(config: Config) -> Network | None:
+    """The network with its detection head alone and without values; None where there is no such head."""
     node = config["heads"].get("detection")
     if node is None:
         return None
     with torch.device("meta"):  # no memory, no random numbers: only the sizes of the maps are wanted
-        network = build_network({**config, "heads": {"detection": node}}, {"detection": 1}).eval()
-    head = network.heads["detection"]
-    if not isinstance(head, SSDLite):
+        return build_network({**config, "heads": {"detection": node}}, {"detection": 1})
+
+
+def head_anchors(config: Config, network: Network | None) -> HeadAnchors | None:
+    """The anchors of the detection head, for the input of training; None where there is no SSD head.
+
+    ``network`` is the one of ``config``, and stays as it is.
+    """
+    head = None if network is None or "detection" not in network.heads else network.heads["detection"]
+    if network is None or not isinstance(head, SSDLite):
         return None
     size = input_size(config)
     sizes = map_sizes(network, head, size)
@@ -54,14 +61,16 @@ def head_anchors(config: Config) -> HeadAnchors | None:
 def map_sizes(network: Network, head: SSDLite, size: tuple[int, int]) -> list[tuple[int, int]]:
     """The (height, width) of the feature maps that anchors are laid on, for an input of ``size``."""
     sizes: list[tuple[int, int]] = []
+    trained = network.training
     hook = head.anchors.register_forward_pre_hook(lambda _, inputs: sizes.extend(inputs[0]))
-    with torch.no_grad():
-        network(torch.empty(1, 3, *size, device="meta"))
+    with torch.no_grad():  # in evaluation mode, so that no norm learns from it
+        network.eval()(torch.zeros(1, 3, *size, device=network.mean.device))
     hook.remove()
+    network.train(trained)
     return sizes
 
 
-def tell_findings(config: Config, train_reader: Reader, val_reader: Reader) -> None:
+def tell_findings(config: Config, network: Network, train_reader: Reader, val_reader: Reader) -> None:
     """Log in a few lines what is wrong in the annotations of a run that starts; nothing where nothing is."""
     if not first_process():
         return
@@ -69,7 +78,7 @@ def tell_findings(config: Config, train_reader: Reader, val_reader: Reader) -> N
     if val_reader is not train_reader:
         truths["val"] = val_reader.truth
     sources = {split: str(config["data"][f"{split}_split"]) for split in truths}
-    for line in short_lines(check_annotations(truths, sources, head_anchors(config), search=False)):
+    for line in short_lines(check_annotations(truths, sources, head_anchors(config, network), quick=True)):
         logger.warning("%s", line)
 
 

@@ -97,9 +97,9 @@ def train(config: dict[str, Any], command: Sequence[str]) -> Mapping[str, Any]:
         torch.set_num_threads(config["threads"])
     size = input_size(config)
     train_reader, val_reader = fitting.build_readers(config)
-    tell_findings(config, train_reader, val_reader)
     num_classes = {name: len(train_reader.class_names[name]) for name in config["heads"]}
     network = build_network(config, num_classes)
+    tell_findings(config, network, train_reader, val_reader)
     if len(num_classes) > 1:
         logger.info("%s", format_costs(joint_costs(config, num_classes)))
     fitting.load_start(network, config, train_reader.class_names)

@@ -57,9 +57,9 @@ class BoxTable:
             boxes=tuple(_box(box) for box in boxes),
         )
 
-    def findings(self, cause: str, which: Bool[np.ndarray, " N"]) -> list[Finding]:
-        """A finding for each of the marked boxes."""
-        return [self.finding(cause, row, detail=self._detail(cause, row)) for row in np.flatnonzero(which).tolist()]
+    def findings(self, cause: str, rows: Int[np.ndarray, " M"]) -> list[Finding]:
+        """A finding for each of these boxes."""
+        return [self.finding(cause, row, detail=self._detail(cause, row)) for row in rows.tolist()]
 
     def _detail(self, cause: str, row: int) -> str:
         x, y, w, h = self.annotations.xywh[row].tolist()
@@ -73,13 +73,21 @@ def check_boxes(table: BoxTable) -> list[Finding]:
     """What is wrong with single boxes, and with pairs of one picture."""
     annotations = table.annotations
     found = _remarks(annotations, table.split) + _listed_twice(annotations, table.split)
-    empty, outside, overhang = placement(annotations.xywh, table.limits)
-    found += table.findings("box_empty", empty)
-    found += table.findings("box_outside", outside)
-    found += table.findings("box_overhang", overhang)
-    thin = (annotations.xywh[:, 2:] <= 1).any(axis=1) & ~empty & ~outside
-    found += table.findings("one_pixel_box", thin)
+    rows = _suspects(table)
+    empty, outside, overhang = placement(annotations.xywh[rows], table.limits[rows])
+    found += table.findings("box_empty", rows[empty])
+    found += table.findings("box_outside", rows[outside])
+    found += table.findings("box_overhang", rows[overhang])
+    thin = np.asarray((annotations.xywh[rows, 2:] <= 1).any(axis=1))
+    found += table.findings("one_pixel_box", rows[thin & ~empty & ~outside])
     return found + _pairs(table)
+
+
+def _suspects(table: BoxTable) -> Int[np.ndarray, " M"]:
+    """Boxes that are thin or reach over a border: few, so that what is looked at closely is little."""
+    corners, limits, xywh = table.corners, table.limits, table.annotations.xywh
+    over = (corners[:, 0] < 0) | (corners[:, 1] < 0) | (corners[:, 2] > limits[:, 0]) | (corners[:, 3] > limits[:, 1])
+    return np.flatnonzero(over | (xywh[:, 2] <= 1) | (xywh[:, 3] <= 1))
 
 
 def _box(values: list[float]) -> Box:

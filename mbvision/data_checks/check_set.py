@@ -35,11 +35,11 @@ def check_annotations(
     sources: Mapping[str, str],
     head: HeadAnchors | None,
     *,
-    search: bool = True,
+    quick: bool = False,
 ) -> Report:
     """The checks that open no picture; ``truths`` are the readers' by split, ``sources`` name the splits' places.
 
-    Without ``head`` anchors play no part, without ``search`` no better ones are looked for.
+    Without ``head`` anchors play no part, ``quick`` estimates their reach.
     """
     findings: list[Finding] = []
     reach: Reach | None = None
@@ -49,7 +49,7 @@ def check_annotations(
                 table = BoxTable(annotations, split)
                 findings += check_boxes(table) + check_off_by_one(table)
                 if split == next(iter(truths)) and head is not None:
-                    reach, found = check_reach(table, head, search=search)
+                    reach, found = check_reach(table, head, quick=quick)
                     findings += found
     for task in dict.fromkeys(task for truth in truths.values() for task in truth):
         counts = {split: count_classes(truth[task]) for split, truth in truths.items() if task in truth}

@@ -6,7 +6,7 @@ wrong ways to convert show: ``x=1``, an end at ``W - 1`` or at ``W + 1``.
 """
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int
 
 from mbvision.data_checks.box_checks import BoxTable
 from mbvision.data_checks.findings import Finding
@@ -20,37 +20,26 @@ FEW = 0.05
 
 def check_off_by_one(table: BoxTable) -> list[Finding]:
     """What the borders of the pictures say about the conversion of all boxes; decimals are of no VOC origin."""
-    annotations = table.annotations
-    whole = (annotations.xywh == np.floor(annotations.xywh)).all(axis=1) & (annotations.xywh[:, 2:] > 0).all(axis=1)
-    starts, ends = table.corners[:, :2], table.corners[:, 2:]
-    numbered = annotations.object_numbers is not None  # of a file for each picture, as VOC has them
+    xywh = table.annotations.xywh
+    rows = np.flatnonzero((xywh[:, 0] % 1 == 0) & (xywh[:, 2] % 1 == 0))
+    rows = rows[(xywh[rows] % 1 == 0).all(axis=1) & (xywh[rows, 2:] > 0).all(axis=1)]
+    starts, gaps = table.corners[rows, :2], table.limits[rows] - table.corners[rows, 2:]
     found: list[Finding] = []
-    if numbered:
-        found += table.findings("starts_at_minus_1", whole & (starts == -1).any(axis=1))
-    gaps = table.limits - ends
-    found += table.findings("ends_1_outside", whole & (gaps.min(axis=1) == -1))
-    found += _all(table, "starts_at_1", whole, starts, right=0, wrong=1, place="at x or y = {}")
-    found += _all(
-        table, "ends_short", whole, gaps, right=0, wrong=1, place="{} pixels before the right or lower border"
-    )
+    if table.annotations.object_numbers is not None:  # a file for each picture, as VOC has them
+        found += table.findings("starts_at_minus_1", rows[(starts == -1).any(axis=1)])
+    found += table.findings("ends_1_outside", rows[gaps.min(axis=1, initial=0) == -1])
+    found += _all(table, "starts_at_1", rows, starts, "at x or y = {}")
+    found += _all(table, "ends_short", rows, gaps, "{} pixels before the right or lower border")
     return found
 
 
 def _all(
-    table: BoxTable,
-    cause: str,
-    whole: Bool[np.ndarray, " N"],
-    values: Float[np.ndarray, "N 2"],
-    *,
-    right: int,
-    wrong: int,
-    place: str,
+    table: BoxTable, cause: str, rows: Int[np.ndarray, " M"], values: Float[np.ndarray, "M 2"], place: str
 ) -> list[Finding]:
-    """One finding about the split where nearly all boxes that touch a border miss it in the same way."""
-    at_wrong = whole & (values == wrong).any(axis=1)
-    good, bad = int((whole[:, None] & (values == right)).any(axis=1).sum()), int(at_wrong.sum())
+    """One finding about the split where nearly all boxes near a border are 1 pixel off it: ``values`` 1, not 0."""
+    off = (values == 1).any(axis=1)
+    bad, good = int(off.sum()), int((values == 0).any(axis=1).sum())
     if bad < ENOUGH or good > FEW * bad:
         return []
-    row = int(np.flatnonzero(at_wrong)[0])
-    detail = f"{bad} of {len(whole)} boxes are {place.format(wrong)}, {good} {place.format(right)}"
-    return [table.finding(cause, row, detail=detail)]
+    detail = f"{bad} of {len(rows)} boxes are {place.format(1)}, {good} {place.format(0)}"
+    return [table.finding(cause, int(rows[off.argmax()]), detail=detail)]

@@ -24,7 +24,9 @@ def similar_pairs(
     """
     sides = xyxy[:, 2:] - xyxy[:, :2]
     rows = np.flatnonzero((sides > 0).all(axis=1))
-    rows = rows[np.lexsort((xyxy[rows, 0], pictures[rows]))]
+    left = xyxy[rows, 0]
+    span = left.max(initial=0) - left.min(initial=0) + 1
+    rows = rows[np.argsort(pictures[rows] * span + left, kind="stable")]  # much faster than by two keys
     boxes, picture = xyxy[rows], pictures[rows]
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     reach = boxes[:, 0] + (1 / least_iou - 1) * (boxes[:, 2] - boxes[:, 0])

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from mbvision.data.transforms.evaluation import Fit, fit_scale
 from mbvision.data_checks.anchor_reach import AnchorChoice, MapSizes, best_overlaps, better_anchors, recall_by_class
@@ -18,6 +18,12 @@ from mbvision.heads.anchors import SSDAnchors
 LOW_RECALL = 0.75
 """A class of whose boxes fewer than this share are reached is told. Boxes out of reach still train on their
 nearest anchor, from a worse start."""
+
+LEAST_BOXES = 5
+"""Of fewer boxes a share says nothing."""
+
+MOST_QUICK = 20_000
+"""So many boxes, drawn with a fixed seed, tell which classes are out of reach."""
 
 WORTH_IT = 0.03
 """Other anchors are proposed where their recall, mean over classes, is larger by this much."""
@@ -53,24 +59,26 @@ class Reach:
     better_finer: AnchorChoice | None
 
 
-def check_reach(table: BoxTable, head: HeadAnchors, *, search: bool) -> tuple[Reach | None, list[Finding]]:
+def check_reach(table: BoxTable, head: HeadAnchors, *, quick: bool = False) -> tuple[Reach | None, list[Finding]]:
     """The recall of the boxes that may train, and a finding for each class of low recall; None where there is no box.
 
-    Without ``search`` no other anchors are tried.
+    ``quick`` looks at no more than `MOST_QUICK` boxes, and tries no other anchors.
     """
     annotations = table.annotations
     rows = np.flatnonzero(annotations.usable)
     if not len(rows):
         return None, []
-    boxes, labels = relative_boxes(table, head)[rows], annotations.labels[rows]
+    if quick and len(rows) > MOST_QUICK:
+        rows = np.sort(np.random.default_rng(0).choice(rows, MOST_QUICK, replace=False))
+    boxes, labels = relative_boxes(table, head, rows), annotations.labels[rows]
     number = len(annotations.class_names)
     overlaps = best_overlaps(boxes, head.sizes, head.anchors.shapes(len(head.sizes)))
     recall = recall_by_class(overlaps, labels, number, head.least_iou)
     mean = float(np.nanmean(recall))
     counts = np.bincount(labels, minlength=number)
-    low = np.flatnonzero(recall < LOW_RECALL)
+    low = np.flatnonzero((recall < LOW_RECALL) & (counts >= LEAST_BOXES))
     better, finer = (
-        _better(boxes, labels, number, head, sizes, mean + WORTH_IT) if search and sizes is not None else None
+        _better(boxes, labels, number, head, sizes, mean + WORTH_IT) if sizes is not None and not quick else None
         for sizes in (head.sizes, head.finer)
     )
     found = []
@@ -95,14 +103,15 @@ def check_reach(table: BoxTable, head: HeadAnchors, *, search: bool) -> tuple[Re
     return reach, found
 
 
-def relative_boxes(table: BoxTable, head: HeadAnchors) -> Float[np.ndarray, "N 4"]:
-    """The boxes, clipped to their pictures, as shares of the input into which the pictures are fitted."""
-    clipped = table.corners.clip(0, np.tile(table.limits, 2))
+def relative_boxes(table: BoxTable, head: HeadAnchors, rows: Int[np.ndarray, " M"]) -> Float[np.ndarray, "M 4"]:
+    """The boxes ``rows``, clipped to their pictures, as shares of the input into which the pictures are fitted."""
+    limits = table.limits[rows]
+    clipped = table.corners[rows].clip(0, np.tile(limits, 2))
     height, width = head.input_size
     if head.fit == "stretch":
-        scale = np.array([width, height]) / table.limits
+        scale = np.array([width, height]) / limits
     else:
-        ratio = (np.array([width, height]) / table.limits).min(axis=1, keepdims=True).repeat(2, axis=1)
+        ratio = (np.array([width, height]) / limits).min(axis=1, keepdims=True).repeat(2, axis=1)
         scale = np.minimum(ratio, 1.0) if head.fit == "native" else ratio
         fit_scale(head.input_size, head.input_size, head.fit)  # refuses a word that is none of them
     return clipped * np.tile(scale, 2) / np.array([width, height, width, height])

@@ -69,16 +69,17 @@ def _plant(xywh: Any, picture: Any, category: Any) -> dict[str, Any]:
     return {"xywh": xywh, "counts": {cause: len(rows[kind :: len(FAULTS)]) for kind, cause in enumerate(FAULTS)}}
 
 
-def measure(root: Path) -> tuple[float, float, dict[str, Any]]:
-    """Seconds of wall time, peak memory (GiB) and the report of the command on ``root/train.json``."""
+def measure(root: Path) -> tuple[dict[str, float], dict[str, Any]]:
+    """Seconds of wall and CPU time, peak memory (GiB), and the report of the command on ``root/train.json``."""
     report = root / "report.json"
     command = [sys.executable, str(Path(__file__).resolve().parent.parent / "tools" / "check_data.py")]
     keys = ["data=coco", f"data.root={root}", "data.train_split=train", "data.val_split=null", "images=false"]
     start = time.perf_counter()
     subprocess.run([*command, *keys, f"output={report}"], check=True, stdout=subprocess.DEVNULL)
     seconds = time.perf_counter() - start
-    peak_kib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return seconds, peak_kib / 2**20, json.loads(report.read_text())[0]
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    figures = {"seconds": seconds, "cpu_seconds": used.ru_utime + used.ru_stime, "peak_GiB": used.ru_maxrss / 2**20}
+    return figures, json.loads(report.read_text())[0]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -90,13 +91,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         root = Path(folder)
         planted = write(root / "train.json", images, boxes)
         megabytes = (root / "train.json").stat().st_size / 1e6
-        seconds, peak, report = measure(root)
+        measured, report = measure(root)
     counts = {entry["cause"]: entry["count"] for entry in report["summary"]}
     short = [cause for cause, count in planted.items() if counts.get(cause, 0) < count]
     claim = check(not short, f"all {sum(planted.values())} planted faults were found")
-    figures = {"images": images, "boxes": boxes, "file_MB": megabytes, "seconds": seconds, "peak_GiB": peak}
+    figures = {"images": images, "boxes": boxes, "file_MB": megabytes, **measured}
     print(f"{about['cpu']}, {about['cores']} cores, load {about['load']}, commit {about['commit']}\n{about['command']}")
-    print(f"{images:,} pictures, {boxes:,} boxes, {megabytes:.0f} MB: {seconds:.1f} s, {peak:.2f} GiB at most; {claim}")
+    print(f"{images:,} pictures, {boxes:,} boxes, {megabytes:.0f} MB; {claim}")
+    print("{seconds:.1f} s, {cpu_seconds:.1f} CPU seconds, {peak_GiB:.2f} GiB at most".format(**measured))
     if arguments.output is not None:
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
         arguments.output.write_text(json.dumps({"machine": about, "figures": figures, "checks": [claim]}, indent=2))

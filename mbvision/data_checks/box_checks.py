@@ -125,7 +125,8 @@ def _pairs(table: BoxTable) -> list[Finding]:
     """Boxes of one object that was drawn twice."""
     annotations = table.annotations
     rows = np.flatnonzero(annotations.usable)
-    pairs = similar_pairs(table.corners[rows], table.pictures[rows], least_iou=NEARLY_THE_SAME, most=MOST_PAIRS)
+    inside = table.corners[rows].clip(0, np.tile(table.limits[rows], 2))
+    pairs = similar_pairs(inside, table.pictures[rows], least_iou=NEARLY_THE_SAME, most=MOST_PAIRS)
     first, second = rows[pairs.first], rows[pairs.second]
     same_class = annotations.labels[first] == annotations.labels[second]
     same_box = (annotations.xywh[first] == annotations.xywh[second]).all(axis=1)

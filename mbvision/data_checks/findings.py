@@ -1,5 +1,6 @@
 """What the checks find: one `Finding` for each fault, one `Cause` for each kind of fault, and both as text and JSON."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -174,5 +175,5 @@ def _plain(finding: Finding) -> dict[str, Any]:
         "file": finding.file,
         "object": finding.object,
         "detail": finding.detail,
-        "boxes": [[None if value != value else value for value in box] for box in finding.boxes],
+        "boxes": [[value if math.isfinite(value) else None for value in box] for box in finding.boxes],
     }

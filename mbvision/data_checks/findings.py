@@ -59,8 +59,8 @@ CAUSES: Mapping[str, Cause] = {
     "same_picture_across": _error(
         "picture that is in training and in validation", "take it out of one of them: scores are too good with it"
     ),
-    "same_picture_other_labels": _warning("picture that is there twice, labelled differently", "delete the worse one"),
-    "same_picture": _warning("picture that is there twice in a split", "delete one"),
+    "same_picture_other_labels": _warning("picture that is there twice, labelled differently", "keep the better one"),
+    "same_picture": _warning("picture that is there twice in a split", "keep one"),
     "listed_twice": _warning("picture file that the annotations list twice", "join the two records"),
     "shared_id": _warning("annotation id that several objects have", "number the annotations anew"),
     "corners_exchanged": _warning("box with min and max exchanged: it was put right", "see that it fits the object"),

@@ -14,6 +14,9 @@ from mbvision.data_checks.same_pictures import how_alike, likely_pairs
 from mbvision.errors import DataError
 from mbvision.structures import Sample, Target
 
+LEAST_COMPARED = 1000
+"""So many pairs are compared in a small set too."""
+
 Picture = tuple[str, int]
 """A split, and the place of a picture in it."""
 
@@ -21,7 +24,8 @@ Picture = tuple[str, int]
 def check_sameness(readers: Mapping[str, Reader], looks: Mapping[str, Looks]) -> list[Finding]:
     """A finding for each picture that is the same as an earlier one, which its detail names; training comes first.
 
-    The pixels of pictures with like fingerprints are read again and compared. Blank pictures are left out.
+    Pictures with like fingerprints are read again and compared, the likest first, and no more than twice as many as
+    there are: where all pictures look alike, the least alike pairs stay uncompared. Blank pictures are left out.
     """
     pictures = [(split, int(index)) for split, look in looks.items() for index in look.printed]
     prints = np.concatenate([look.fingerprints for look in looks.values()])
@@ -35,22 +39,27 @@ def check_sameness(readers: Mapping[str, Reader], looks: Mapping[str, Looks]) ->
             return None
 
     first_of = list(range(len(pictures)))  # the earliest picture that each is the same as
-    alike: dict[int, tuple[int, str]] = {}
+    left = max(LEAST_COMPARED, len(pictures))
     for a, b in likely_pairs(prints).tolist():
         root, other = _first(first_of, a), _first(first_of, b)
         if root == other:
             continue
+        left -= 1
+        if left < 0:
+            break
         one, two = read(a), read(b)
-        if one is None or two is None or (how := how_alike(one.image, two.image)) is None:
-            continue
-        root, other = min(root, other), max(root, other)
-        first_of[other] = root
-        alike[other] = (root, how)
-    return [
-        _finding(pictures[root], pictures[number], how, read(root), read(number), looks)
-        for number, (_, how) in sorted(alike.items())
-        for root in [_first(first_of, number)]
-    ]
+        if one is not None and two is not None and how_alike(one.image, two.image):
+            first_of[max(root, other)] = min(root, other)
+    found = []
+    for number, (split, index) in enumerate(pictures):
+        root = _first(first_of, number)
+        one, two = (read(root), read(number)) if root != number else (None, None)
+        if one is not None and two is not None:
+            cause, detail = _compare(pictures[root], split, one, two, looks)
+            found.append(
+                Finding(cause=cause, split=split, file=looks[split].files[index], detail=detail, picture=index)
+            )
+    return found
 
 
 def _first(first_of: list[int], number: int) -> int:
@@ -59,17 +68,13 @@ def _first(first_of: list[int], number: int) -> int:
     return number
 
 
-def _finding(
-    first: Picture, second: Picture, how: str, one: Sample | None, two: Sample | None, looks: Mapping[str, Looks]
-) -> Finding:
-    differ = one is not None and two is not None and not _same_labels(one, two)
-    cause = "same_picture_across" if first[0] != second[0] else "same_picture"
-    if differ and cause == "same_picture":
-        cause = "same_picture_other_labels"
+def _compare(first: Picture, split: str, one: Sample, two: Sample, looks: Mapping[str, Looks]) -> tuple[str, str]:
+    """The cause and the detail for a picture ``two`` of ``split`` that is the same as an earlier one."""
+    across, differ = first[0] != split, not _same_labels(one, two)
+    cause = "same_picture_across" if across else "same_picture_other_labels" if differ else "same_picture"
+    how = how_alike(one.image, two.image) or "by way of others nearly identical"
     other = "/".join(PurePath(looks[first[0]].files[first[1]]).parts[-2:])
-    detail = f"{how} to {other} of {first[0]}" + (", labelled differently" if differ else "")
-    split, index = second
-    return Finding(cause=cause, split=split, file=looks[split].files[index], detail=detail, picture=index)
+    return cause, f"{how} to {other} of {first[0]}" + (", labelled differently" if differ else "")
 
 
 def _same_labels(one: Sample, two: Sample) -> bool:

@@ -79,7 +79,7 @@ def measure(root: Path) -> tuple[dict[str, float], dict[str, Any]]:
     seconds = time.perf_counter() - start
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     figures = {"seconds": seconds, "cpu_seconds": used.ru_utime + used.ru_stime, "peak_GiB": used.ru_maxrss / 2**20}
-    return figures, json.loads(report.read_text())[0]
+    return figures, json.loads(report.read_text())
 
 
 def main(argv: Sequence[str] | None = None) -> None:

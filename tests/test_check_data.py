@@ -10,24 +10,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mbvision.build import build_network
-from mbvision.commands import check_data, data_report, fitting, run, train
+from mbvision.commands import check_data, run
 from mbvision.data.scenes import make_scenes
-from mbvision.data_checks.findings import CAUSES
-from mbvision.errors import DataError
 from tests.fault_sets import box as coco_box
 from tests.fault_sets import contents, faulty_coco, faulty_masks, faulty_voc, instances, picture, save
-from tests.tiny_runs import arguments, config, write_coco
+from tests.tiny_runs import write_coco
 
 Found = set[tuple[str, str, str, str]]
 COCO = ["data=coco", "data.train_split=train", "data.val_split=val"]
 
 
 def doctor(tmp_path: Path, *keys: str, code: int = 0) -> dict[str, Any]:
-    """The JSON of a run on one data set, which must end with ``code``."""
+    """The JSON of a run, which must end with ``code``."""
     output = tmp_path / "report.json"
     assert run(check_data.main, [*keys, f"output={output}"]) == code
-    report: dict[str, Any] = json.loads(output.read_text())[0]
+    report: dict[str, Any] = json.loads(output.read_text())
     return report
 
 
@@ -91,9 +88,9 @@ def test_a_clean_set_gives_no_finding(tmp_path: Path, capsys: pytest.CaptureFixt
     make_scenes(tmp_path / "scenes", train_images=110, val_images=20)
     report = doctor(tmp_path, "data=coco", f"data.root={tmp_path}/scenes", f"pictures={tmp_path}/worst.png")
     assert report["findings"] == [] and report["summary"] == []
-    assert report["pictures_opened"] == {"train": 110, "val": 20}
-    assert report["anchors"]["mean_recall"] > 0.75 and len(report["anchors"]["per_class"]) == 8
-    assert report["category_id_gaps"] == [[3, 3], [5, 6], [9, 10], [12, 12], [14, 15]]
+    assert report["sets"][0]["pictures_opened"] == {"train": 110, "val": 20}
+    assert report["sets"][0]["anchors"]["mean_recall"] > 0.75 and len(report["sets"][0]["anchors"]["per_class"]) == 8
+    assert report["sets"][0]["category_id_gaps"] == [[3, 3], [5, 6], [9, 10], [12, 12], [14, 15]]
     printed = capsys.readouterr().out
     assert "found: nothing" in printed and "category ids without 3, 5 to 6" in printed
     assert not (tmp_path / "worst.png").exists()
@@ -105,7 +102,7 @@ def test_annotations_are_checked_without_pictures(tmp_path: Path) -> None:
         file.unlink()
     report = doctor(tmp_path, *COCO, f"data.root={root}", "images=false")
     assert ("box_twice", "train", "good.jpg", "annotation 10 and annotation 14") in places(report)
-    assert report["pictures_opened"] == {} and not any(
+    assert report["sets"][0]["pictures_opened"] == {} and not any(
         "picture" in cause for cause, *_ in places(report) if cause[0] == "s"
     )
 
@@ -219,7 +216,7 @@ def test_a_split_that_cannot_be_read_is_a_finding_and_the_other_one_is_checked(t
     (root / "val.json").write_text('{"images": [')
     report = doctor(tmp_path, *COCO, f"data.root={root}", code=3)
     assert ("annotations_unreadable", "val", "val.json", "") in places(report)
-    assert report["pictures_opened"] == {"train": 7}
+    assert report["sets"][0]["pictures_opened"] == {"train": 7}
 
 
 @pytest.mark.parametrize(
@@ -244,46 +241,6 @@ def test_mistakes_in_the_keys_are_told_in_a_line(
     assert said in error and "Traceback" not in error
 
 
-def test_training_tells_in_a_few_lines_what_is_wrong(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    root = faulty_coco(tmp_path / "faulty")
-    file = root / "val.json"
-    file.write_text(
-        file.read_text().replace('"category_id": 5', '"category_id": 4').replace(', {"id": 5, "name": "fox"}', "")
-    )
-    settings = config(root)
-    readers = fitting.build_readers(settings)
-    caplog.clear()
-    data_report.tell_findings(settings, build_network(settings, {"detection": 1}), *readers)
-    lines = [record.getMessage() for record in caplog.records]
-    assert len(lines) == data_report.MOST_TOLD + 2
-    assert lines[0].startswith("data: 7 errors, ") and "check_data" in lines[0]
-    assert lines[1].split(maxsplit=1) == ["1", CAUSES["no_box"].what] and lines[-1] == "  ..."
-
-
-def test_training_tells_nothing_of_a_clean_set(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    names = [f"{number}.jpg" for number in range(20)]
-    boxes = [coco_box(number, number, [20, 15, 40, 30]) for number in range(1, 21)]
-    for split in ("train", "val"):
-        instances(tmp_path / f"{split}.json", names, boxes, ["cat"])
-        save(picture(0), tmp_path / split / "0.jpg")
-    settings = config(tmp_path)
-    readers = fitting.build_readers(settings)
-    caplog.clear()
-    data_report.tell_findings(settings, build_network(settings, {"detection": 1}), *readers)
-    assert caplog.records == []
-
-
-def test_training_checks_the_annotations_when_it_starts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def stop(*_: object) -> None:
-        raise DataError("the data were looked at")
-
-    monkeypatch.setattr(data_report, "tell_findings", stop)
-    assert run(train.main, [*arguments(write_coco(tmp_path / "set")), f"run_dir={tmp_path}/run"]) == 2
-    assert "the data were looked at" in capsys.readouterr().err
-
-
 def test_several_sets_are_checked_one_by_one(tmp_path: Path) -> None:
     boxes, masks = write_coco(tmp_path / "boxes", train=30, val=4), faulty_masks(tmp_path / "masks")
     for kind in ("images", "masks"):
@@ -292,10 +249,11 @@ def test_several_sets_are_checked_one_by_one(tmp_path: Path) -> None:
     keys = ["task=[ssdlite,lraspp]", f"data.sets=[{first}, {{name: masks_folder, root: {masks}}}]"]
     output = tmp_path / "report.json"
     assert run(check_data.main, [*keys, f"output={output}"]) == 0
-    reports = json.loads(output.read_text())
-    assert [report["tasks"] for report in reports] == [["detection"], ["segmentation"]]
-    assert places(reports[0]) == set()
-    assert ("mask_values", "val", "stray.png", "") in places(reports[1])
+    report = json.loads(output.read_text())
+    assert [part["tasks"] for part in report["sets"]] == [["detection"], ["segmentation"]]
+    own = ("class_starved", "out_of_reach")
+    assert {finding["data"] for finding in report["findings"] if finding["cause"] not in own} == {str(masks)}
+    assert ("mask_values", "val", "stray.png", "") in places(report)
 
 
 @pytest.mark.parametrize("name", ["bccd", "raccoon"])

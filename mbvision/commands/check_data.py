@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
         result.run()
         print("\n".join(result.lines()))
     if config["output"]:
-        _write(Path(config["output"]), json.dumps([result.as_json() for result in results], indent=1).encode())
+        _write(Path(config["output"]), json.dumps(_report(results), indent=1).encode())
     if config["pictures"]:
         _draw(results, Path(config["pictures"]))
     return 0 if all(result.complete for result in results) else 3
@@ -172,9 +172,8 @@ class SetCheck:
         tables = [reader.truth.get("detection") for reader in self.readers.values()]
         return sorted({gap for table in tables if isinstance(table, BoxAnnotations) for gap in id_gaps(table)})
 
-    def as_json(self) -> dict[str, Any]:
-        """Everything."""
-        from mbvision.data_checks.findings import as_json
+    def about(self) -> dict[str, Any]:
+        """What was read, and what the anchors reach."""
         from mbvision.data_checks.reach_checks import reach_json
 
         anchors = None if self.reach is None or self.head is None else reach_json(self.reach, self.head)
@@ -185,9 +184,20 @@ class SetCheck:
             "pictures": {split: len(reader) for split, reader in self.readers.items()},
             "pictures_opened": self.seen,
             "category_id_gaps": self._gaps(),
-            **as_json(self.findings),
             "anchors": anchors,
         }
+
+
+def _report(results: Sequence[SetCheck]) -> dict[str, Any]:
+    """``summary`` and ``findings`` of all sets, and ``sets``, what was read of each."""
+    from mbvision.data_checks.findings import as_json
+
+    parts = [(str(result.data["root"]), as_json(result.findings)["findings"]) for result in results]
+    return {
+        "summary": as_json([finding for result in results for finding in result.findings])["summary"],
+        "findings": [{**finding, "data": root} for root, findings in parts for finding in findings],
+        "sets": [result.about() for result in results],
+    }
 
 
 def _check(config: Mapping[str, Any]) -> None:
@@ -198,13 +208,24 @@ def _check(config: Mapping[str, Any]) -> None:
     for key, endings in (("output", (".json",)), ("pictures", (".png", ".jpg"))):
         if config[key] is not None and Path(config[key]).suffix not in endings:
             raise ConfigError(f"{key}={config[key]}: give a file that ends in {' or '.join(endings)}")
+        if config[key] is not None:  # not an hour later
+            _check_writable(key, Path(config[key]))
     if config["loader"]["workers"] < 0:
         raise ConfigError(f"loader.workers={config['loader']['workers']}: give a whole number from 0 up")
 
 
+def _check_writable(key: str, path: Path) -> None:
+    folder = path.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{key}={path}: the folder cannot be made: {error.strerror}") from error
+    if path.is_dir() or not os.access(folder, os.W_OK):
+        raise ConfigError(f"{key}={path} cannot be written; name a file in a folder of yours")
+
+
 def _write(path: Path, content: bytes) -> None:
     """The file is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.partial")
     temporary.write_bytes(content)
     os.replace(temporary, path)

@@ -104,24 +104,17 @@ def test_boxes_are_taken_as_the_pictures_are_fitted(fit: str, letterboxed: Seque
     assert relative_boxes(table, head, np.array([0])).tolist() == [pytest.approx(letterboxed)]
 
 
-def test_the_anchors_are_those_of_the_configured_network() -> None:
-    config = compose_config("train", ["backbone=mobilenet_v3_small", "input_size=[96,160]"])
-    network = build_network(config, {"detection": 3})
-    before = {key: value.clone() for key, value in network.state_dict().items()}
-    head = head_anchors(config, network)
+@pytest.mark.parametrize("keys", [["input_size=[96,160]"], ["input_size=[97,161]", "output_stride=16"]])
+def test_the_anchors_are_those_of_the_configured_network(keys: list[str]) -> None:
+    config = compose_config("train", ["backbone=mobilenet_v3_small", *keys])
+    head = head_anchors(config, meta_network(config))
     assert head is not None and head.finer is not None
-    assert network.training and all(torch.equal(before[key], value) for key, value in network.state_dict().items())
-    network.eval()
-    with torch.no_grad():
-        anchors = network(torch.zeros(1, 3, 96, 160))["detection"].anchors
-    assert torch.equal(head.anchors(head.sizes, torch.empty(0)), anchors)
-    finer = build_network(
-        {**config, "heads": {"detection": {**config["heads"]["detection"], "taps": list(head.finer_taps)}}},
-        {"detection": 3},
-    ).eval()
-    with torch.no_grad():
-        anchors = finer(torch.zeros(1, 3, 96, 160))["detection"].anchors
-    assert torch.equal(head.anchors(head.finer, torch.empty(0)), anchors)
+    for sizes, taps in ((head.sizes, config["heads"]["detection"]["taps"]), (head.finer, list(head.finer_taps))):
+        node = {**config["heads"]["detection"], "taps": taps}
+        network = build_network({**config, "heads": {"detection": node}}, {"detection": 3}).eval()
+        with torch.no_grad():
+            anchors = network(torch.zeros(1, 3, *head.input_size))["detection"].anchors
+        assert torch.equal(head.anchors(sizes, torch.empty(0)), anchors)
 
 
 def test_the_proposed_keys_are_keys_of_training(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def meta_network(config: Config) -> Network | None:
 def head_anchors(config: Config, network: Network | None) -> HeadAnchors | None:
     """The anchors of the detection head, for the input of training; None where there is no SSD head.
 
-    ``network`` is the one of ``config``, and stays as it is.
+    ``network`` is the one of ``config``.
     """
     head = None if network is None or "detection" not in network.heads else network.heads["detection"]
     if network is None or not isinstance(head, SSDLite):
@@ -59,14 +59,14 @@ def head_anchors(config: Config, network: Network | None) -> HeadAnchors | None:
 
 
 def map_sizes(network: Network, head: SSDLite, size: tuple[int, int]) -> list[tuple[int, int]]:
-    """The (height, width) of the feature maps that anchors are laid on, for an input of ``size``."""
-    sizes: list[tuple[int, int]] = []
-    trained = network.training
-    hook = head.anchors.register_forward_pre_hook(lambda _, inputs: sizes.extend(inputs[0]))
-    with torch.no_grad():  # in evaluation mode, so that no norm learns from it
-        network.eval()(torch.zeros(1, 3, *size, device=network.mean.device))
-    hook.remove()
-    network.train(trained)
+    """The (height, width) of the feature maps that anchors are laid on, for an input of ``size``.
+
+    A map of stride s has ``ceil(height / s)`` rows, and every extra layer of the head halves the one before.
+    """
+    strides = [network.backbone.features[tap].stride for tap in head.taps]
+    sizes = [(ceil(size[0] / stride), ceil(size[1] / stride)) for stride in strides]
+    for _ in head.extra:
+        sizes.append((ceil(sizes[-1][0] / 2), ceil(sizes[-1][1] / 2)))
     return sizes
 
 

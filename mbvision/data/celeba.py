@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from mbvision.data.faces import FaceAnnotations, FaceReader, identity_annotations
+from mbvision.data.files import read_text
 from mbvision.data.images import MAX_PIXELS
 from mbvision.errors import AnnotationError, DataError
 from mbvision.structures import IGNORE, AttributeAnnotations, IdentityAnnotations
@@ -93,10 +94,7 @@ def _table(root: Path, stem: str, *, names: bool) -> _Table:
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise AnnotationError(f"{path}: cannot be read as text: {error}") from error
+    return read_text(path, what="list of CelebA").splitlines()
 
 
 def _read_commas(path: Path) -> _Table:

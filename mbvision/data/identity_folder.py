@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mbvision.data.faces import FaceAnnotations, FaceReader, identity_annotations
+from mbvision.data.files import read_text
 from mbvision.data.images import MAX_PIXELS, SUFFIXES
 from mbvision.errors import AnnotationError, DataError
 
@@ -92,10 +93,7 @@ def _with_pairs(folder: Path, files: Sequence[str], path: Path, max_pixels: int)
 
 def read_pairs(path: Path) -> list[Pair]:
     """The pairs of a file, in its order. Raises `AnnotationError` naming the line."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise AnnotationError(f"{path}: cannot be read as text: {error}") from error
+    lines = read_text(path, what="list of pairs").splitlines()
     header = lines[0].split() if lines else []
     if len(header) not in (1, 2) or not all(word.isdecimal() and int(word) for word in header):
         raise AnnotationError(f"{path}:1: expected the number of folds and of pairs, or of pairs alone, as 10 300")

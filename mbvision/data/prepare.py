@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mbvision.data.archives import safe_extract
+from mbvision.data.archives import extract
 from mbvision.errors import ConfigError, DataError
 
 
@@ -125,7 +125,7 @@ def prepare(name: str, archives: Path, root: Path, *, progress: bool = True) -> 
         raise DataError(f"{archives}: put these archives there, then run this again:\n" + "\n".join(lines))
     into = root.parent if official.folder and root.name == official.folder else root
     for archive in official.archives:
-        safe_extract(archives / archive.name, into, checksum=archive.md5, progress=progress)
+        extract(archives / archive.name, into, checksum=archive.md5, progress=progress)
     counts = _count(official, root)
     wrong = [
         f"{path}: {counts[path]} of {wanted}" for path, wanted in official.contents.items() if counts[path] != wanted

@@ -7,7 +7,6 @@ is only a promise; `FrameSource.frames_read` is what came.
 
 import itertools
 import os
-import stat
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from av.buffer import Buffer
 from av.stream import Disposition
 
+from mbvision.data.files import check_file
 from mbvision.data.frames import FrameSource, Picture, sensible_rate
 from mbvision.data.images import MAX_PIXELS
 from mbvision.errors import VideoError
@@ -39,7 +39,7 @@ def open_video(path: Path, *, max_pixels: int = MAX_PIXELS) -> "VideoFile":
 
     Raises ``VideoError`` for everything that is no video with at least one readable frame.
     """
-    _check_file(path)
+    check_file(path, error=VideoError, what="video", remedy="source= takes a file, a folder, a glob or camera:0")
     try:
         # From the descriptor, the file object has no name: FFmpeg takes a suffix for a hint, and warns of a mismatch.
         file = open(os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0)), "rb")  # noqa: SIM115 (VideoFile closes it)
@@ -147,17 +147,6 @@ class VideoFile(FrameSource):
         if duration - last_s - float(1 / self.rate) > max(1.0, duration / 10):
             return f"it is cut short: it ends at {last_s:.1f} s, its header promises {duration:.1f} s"
         return None
-
-
-def _check_file(path: Path) -> None:
-    try:
-        mode = os.stat(path).st_mode
-    except FileNotFoundError as error:
-        raise VideoError(f"{path}: no such video; source= takes a file, a folder, a glob or camera:0") from error
-    except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        raise VideoError(f"{path}: cannot be opened: {error}") from error
-    if not stat.S_ISREG(mode):
-        raise VideoError(f"{path}: not a regular file, so it is not opened")
 
 
 def _video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:

@@ -13,7 +13,7 @@ Conventions, stated once:
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -233,6 +233,13 @@ class IdentityAnnotations:
         return len(self.image_ids)
 
 
+class Skipped(NamedTuple):
+    """What of an annotation file is left out, repaired or clipped: ``where`` names it, ``reason`` says why."""
+
+    where: str
+    reason: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoxAnnotations:
     """The validated boxes of a whole data set as flat arrays; every reader of boxes and every box metric works on it.
@@ -255,6 +262,7 @@ class BoxAnnotations:
     difficult: Bool[np.ndarray, " N"]
     usable: Bool[np.ndarray, " N"]
     annotation_ids: Int[np.ndarray, " N"]
+    skipped: tuple[Skipped, ...] = ()
 
     def __len__(self) -> int:
         """The number of images, those without a box included."""

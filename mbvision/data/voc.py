@@ -39,6 +39,11 @@ def voc(
     return BoxReader(annotations=table, images=[item.folder for item in items], max_pixels=max_pixels)
 
 
+def read_voc(root: str | Path, split: str) -> BoxReader:
+    """A split of a VOC data set; see ``voc``. ``reader.skipped`` lists what was left out or repaired."""
+    return voc(root=root, split=split)
+
+
 def load_voc(devkit_year_folder: Path, split: str, *, class_names: Sequence[str] | None = None) -> BoxAnnotations:
     """The boxes of the pictures in ``ImageSets/Main/SPLIT.txt``; image ids are file stems, annotations count from 1.
 
@@ -100,15 +105,18 @@ def _columns(items: Sequence[VocItem], files: Sequence[VocFile], class_names: Se
             labels.append(label[thing.name])
             xywh.append(thing.box)
             difficult.append(thing.difficult)
-    warn_of_boxes(source, "have no finite bndbox and are left out", len(without_box), without_box)
-    warn_of_boxes(source, "have min and max exchanged and are put right", len(swapped), swapped)
+    skipped = warn_of_boxes(source, "have no finite bndbox and are left out", without_box)
+    skipped += warn_of_boxes(source, "have min and max exchanged and are put right", swapped)
     boxes = np.array(xywh, dtype=np.float64).reshape(-1, 4)
+    with np.errstate(over="ignore"):
+        areas = boxes[:, 2] * boxes[:, 3]
     return BoxColumns(
         pictures=np.array(rows, dtype=np.int64),
         xywh=boxes,
         labels=np.array(labels, dtype=np.int64),
-        areas=boxes[:, 2] * boxes[:, 3],
+        areas=areas,
         crowd=np.zeros(len(boxes), dtype=bool),
         difficult=np.array(difficult, dtype=bool),
         ids=np.arange(1, len(boxes) + 1),
+        skipped=tuple(skipped),
     )

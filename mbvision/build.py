@@ -3,6 +3,7 @@
 A node names a class or function by ``_target_`` and gives its arguments. Only the names in `ALLOWED` are ever called.
 """
 
+import difflib
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib import import_module
@@ -71,6 +72,17 @@ ALLOWED = frozenset(
 )
 """Everything that a configuration may call."""
 
+PARTS: Mapping[str, tuple[str, ...]] = {
+    "backbone": ("mbvision.backbones.",),
+    "heads": ("mbvision.heads.",),
+    "tasks": ("mbvision.tasks.", "mbvision.losses."),
+    "data": ("mbvision.data.",),
+    "transform": ("mbvision.data.transforms.",),
+    "optimizer": ("torch.optim.",),
+    "schedule": ("mbvision.engine.optim.",),
+}
+"""Where in a configuration which of them may stand: the network of a stranger's checkpoint must not read files."""
+
 NOT_THE_BACKBONES = ("weights", "dense_tap", "hidden", "hidden_activation")
 """Keys of ``backbone`` that heads and loaders read."""
 
@@ -78,13 +90,20 @@ Config = Mapping[str, Any]
 
 
 def locate(node: Config, path: str) -> Callable[..., Any]:
-    """The component that a node names, if it is allowed."""
+    """The component that a node names, if it is allowed in that part of the configuration."""
     target = node.get("_target_")
-    if target not in ALLOWED:
-        raise ConfigError(f"{path}._target_={target!r} is not among the components of mbvision")
+    part = path.partition(".")[0]
+    if not isinstance(target, str) or target not in ALLOWED or not target.startswith(PARTS.get(part, "")):
+        near = difflib.get_close_matches(str(target)[:200], choices := _choices(part), n=1, cutoff=0.6)
+        hint = f", did you mean {near[0]}?" if near else f"; choose {', '.join(choices)}"
+        raise ConfigError(f"{path}._target_={str(target)[:200]} is not among the components of mbvision{hint}")
     module, _, name = target.rpartition(".")
     component: Callable[..., Any] = getattr(import_module(module), name)
     return component
+
+
+def _choices(part: str) -> list[str]:
+    return sorted(target for target in ALLOWED if target.startswith(PARTS.get(part, "")))
 
 
 def make(node: Config, path: str, **runtime: Any) -> Any:

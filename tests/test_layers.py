@@ -12,6 +12,7 @@ ALLOWED = {
     "errors": set(),
     "structures": set(),
     "boxes": FLOOR,
+    "checkpoint_checks": FLOOR,
     "masks": FLOOR,
     "draw_complexity": FLOOR,
     "draw": FLOOR,

@@ -1,5 +1,6 @@
 """Damage that Pillow decodes without a word: PNG pixels whose checksum is wrong, and JPEG files filled up with gray."""
 
+import struct
 import zlib
 from typing import IO
 
@@ -9,6 +10,11 @@ from jaxtyping import UInt8
 
 _PNG_START = 8
 _BLOCK = 1 << 20
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # PNG (third edition), 11.2.1: by type of colour
+_ADAM7 = (  # 8.2: where each pass starts (x, y), and its steps
+    *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2)),
+    (0, 1, 1, 2),
+)
 _BLANK = 128
 """What libjpeg gives for blocks that it has no data for: zero coefficients are middle gray."""
 
@@ -36,6 +42,42 @@ def bad_png_chunk(file: IO[bytes]) -> int | None:
         return None
     finally:
         file.seek(place)
+
+
+def is_short_png(file: IO[bytes]) -> bool:
+    """Whether the packed rows of a PNG end before its picture does: decoders leave the others black.
+
+    The place in the file is left as it was.
+    """
+    place = file.tell()
+    try:
+        file.seek(_PNG_START + 8)
+        width, height, bits, colour, _, _, interlaced = struct.unpack(">IIBBBBB", file.read(13))
+        passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
+        sizes = [(-(-(height - y) // down), -(-(width - x) // across)) for x, y, across, down in passes]
+        depth = bits * _CHANNELS[colour]
+        wanted = sum(rows * (1 + -(-columns * depth // 8)) for rows, columns in sizes if rows > 0 and columns > 0)
+        file.seek(_PNG_START)
+        return _unpacked_bytes(file, wanted) < wanted
+    finally:
+        file.seek(place)
+
+
+def _unpacked_bytes(file: IO[bytes], most: int) -> int:
+    """How many bytes the chunks of pixels unpack to, counted up to ``most``; nothing is kept."""
+    unpacker, count = zlib.decompressobj(), 0
+    while count < most and len(head := file.read(8)) == 8 and head[4:] != b"IEND":
+        length = int.from_bytes(head[:4], "big")
+        if head[4:] != b"IDAT":
+            file.seek(length + 4, 1)
+            continue
+        while length and (packed := file.read(min(length, _BLOCK))):
+            length -= len(packed)
+            while packed and count < most:
+                count += len(unpacker.decompress(packed, _BLOCK))
+                packed = unpacker.unconsumed_tail
+        file.seek(4, 1)
+    return count
 
 
 def ends_blank(pixels: UInt8[np.ndarray, "H W 3"]) -> bool:

@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from mbvision.data.files import check_file
-from mbvision.data.image_checks import bad_png_chunk, ends_blank, is_cut_jpeg
+from mbvision.data.image_checks import bad_png_chunk, ends_blank, is_cut_jpeg, is_short_png
 from mbvision.errors import ImageError
 
 MAX_PIXELS = 100_000_000
@@ -162,6 +162,15 @@ def _load(image: Image.Image, name: str) -> None:
         image.load()
     except Exception as error:  # Pillow's decoders raise a dozen kinds
         raise ImageError(f"{name}: cut short or damaged: {error}") from error
+    if image.mode == "P" and image.palette is None:
+        raise ImageError(f"{name}: damaged: it has no palette; save it anew")
+    if image.format == "PNG" and file is not None and not file.closed and _last_row_is_blank(image):
+        if is_short_png(file):
+            raise ImageError(f"{name}: cut short or damaged: its rows end too early; get it anew")
+
+
+def _last_row_is_blank(image: Image.Image) -> bool:
+    return not np.asarray(image.crop((0, image.height - 1, image.width, image.height))).any()
 
 
 def _decoded(image: Image.Image, name: str, upright: bool) -> tuple[Image.Transpose | None, UInt8[np.ndarray, "H W 3"]]:

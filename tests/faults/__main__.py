@@ -1,0 +1,18 @@
+"""``python -m tests.faults [KIND ...]``: run the whole corpus and print the table; ``--verbose`` says all answers."""
+
+import sys
+
+from tests.faults.corpus import corpus
+from tests.faults.run import failures, run_case, table
+
+arguments = [argument for argument in sys.argv[1:] if argument != "--verbose"]
+chosen = [case for case in corpus() if not arguments or case.kind in arguments]
+results = []
+for case in chosen:
+    results.append((case, run_case(case)))
+    if "--verbose" in sys.argv:
+        print(f"{case.kind}: {case.name}: {results[-1][1].column}: {results[-1][1].said[:300]}", flush=True)
+print(table(results))
+if wrong := failures(results):
+    print("\n".join(["", *wrong]))
+sys.exit(bool(wrong))

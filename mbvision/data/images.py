@@ -164,9 +164,9 @@ def _load(image: Image.Image, name: str) -> None:
         raise ImageError(f"{name}: cut short or damaged: {error}") from error
     if image.mode == "P" and image.palette is None:
         raise ImageError(f"{name}: damaged: it has no palette; save it anew")
-    if image.format == "PNG" and file is not None and not file.closed and _last_row_is_blank(image):
-        if is_short_png(file):
-            raise ImageError(f"{name}: cut short or damaged: its rows end too early; get it anew")
+    readable = image.format == "PNG" and file is not None and not file.closed
+    if readable and _last_row_is_blank(image) and is_short_png(file):
+        raise ImageError(f"{name}: cut short or damaged: its rows end too early; get it anew")
 
 
 def _last_row_is_blank(image: Image.Image) -> bool:

@@ -120,7 +120,7 @@ class VideoFile(FrameSource):
         started = False
         try:
             for packet in self._container.demux(self._stream):
-                self._packets += 1
+                self._packets += packet.size > 0  # the last one only asks for the frames that are left
                 try:
                     frames = packet.decode()
                 except _ERRORS as error:  # a recording may begin with packets whose reference was never there
@@ -129,6 +129,11 @@ class VideoFile(FrameSource):
                         return
                     continue
                 for frame in frames:
+                    if frame.is_corrupt:  # the decoder has filled it up
+                        self._failure = "a frame is damaged"
+                        if started:
+                            return
+                        continue
                     started, self._failure = True, ""
                     yield frame
         except _ERRORS as error:
@@ -144,7 +149,10 @@ class VideoFile(FrameSource):
         if promised - self._packets > max(1, promised // 50):
             return f"it is cut short: its header promises {promised} frames"
         duration = self.duration_declared or 0.0
-        if duration - last_s - float(1 / self.rate) > max(1.0, duration / 10):
+        # Of several streams the duration is that of the longest, and sound may go on for a while.
+        alone = self._stream.duration is not None or len(self._container.streams) == 1
+        gap = max(float(2 / self.rate), duration / 50) if alone else max(1.0, duration / 10)
+        if duration - last_s - float(1 / self.rate) > gap:
             return f"it is cut short: it ends at {last_s:.1f} s, its header promises {duration:.1f} s"
         return None
 

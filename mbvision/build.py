@@ -83,6 +83,9 @@ PARTS: Mapping[str, tuple[str, ...]] = {
 }
 """Where in a configuration which of them may stand: the network of a stranger's checkpoint must not read files."""
 
+LARGEST_INPUT = 8192
+"""The longer side of a network's input in pixels: four times that of Cityscapes, the largest of the papers'."""
+
 NOT_THE_BACKBONES = ("weights", "dense_tap", "hidden", "hidden_activation")
 """Keys of ``backbone`` that heads and loaders read."""
 
@@ -182,8 +185,10 @@ def eval_size(config: Config) -> tuple[int, int]:
 
 def _size(value: Any, key: str) -> tuple[int, int]:
     size = [value, value] if isinstance(value, int) and not isinstance(value, bool) else value
-    if not isinstance(size, list | tuple) or len(size) != 2 or not all(isinstance(s, int) and s >= 32 for s in size):
+    if not isinstance(size, list | tuple) or len(size) != 2 or not all(type(s) is int and 32 <= s for s in size):
         raise ConfigError(f"{key}={value}: give one whole number or [height,width], each at least 32")
+    if max(size) > LARGEST_INPUT:
+        raise ConfigError(f"{key}={value}: no side may be above {LARGEST_INPUT} pixels")
     return (size[0], size[1])
 
 

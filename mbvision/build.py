@@ -185,7 +185,7 @@ def eval_size(config: Config) -> tuple[int, int]:
 
 def _size(value: Any, key: str) -> tuple[int, int]:
     size = [value, value] if isinstance(value, int) and not isinstance(value, bool) else value
-    if not isinstance(size, list | tuple) or len(size) != 2 or not all(type(s) is int and 32 <= s for s in size):
+    if not isinstance(size, list | tuple) or len(size) != 2 or not all(type(s) is int and s >= 32 for s in size):
         raise ConfigError(f"{key}={value}: give one whole number or [height,width], each at least 32")
     if max(size) > LARGEST_INPUT:
         raise ConfigError(f"{key}={value}: no side may be above {LARGEST_INPUT} pixels")

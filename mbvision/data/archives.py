@@ -18,8 +18,8 @@ from typing import IO, NamedTuple
 
 from tqdm import tqdm
 
-from mbvision.data.files import check_file
 from mbvision.errors import DataError, is_printable
+from mbvision.files import check_file
 
 MAX_MEMBERS = 2_000_000
 """ImageNet, the largest set we know of, has 1.3 million files."""

@@ -18,9 +18,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from mbvision.data.faces import FaceAnnotations, FaceReader, identity_annotations
-from mbvision.data.files import read_text
 from mbvision.data.images import MAX_PIXELS
 from mbvision.errors import AnnotationError, DataError
+from mbvision.files import read_text
 from mbvision.structures import IGNORE, AttributeAnnotations, IdentityAnnotations
 
 SPLITS = {"train": "0", "val": "1", "test": "2"}

@@ -19,9 +19,9 @@ from jaxtyping import Float, Int
 from mbvision.data.boxes import BoxColumns, BoxReader, PictureList, assemble, leads_inside, warn_of_boxes
 from mbvision.data.coco_layout import find_annotations, find_images
 from mbvision.data.coco_runs import is_drawable
-from mbvision.data.files import read_bytes
 from mbvision.data.images import MAX_PIXELS
 from mbvision.errors import AnnotationError, DataError, is_printable
+from mbvision.files import read_bytes
 from mbvision.structures import BoxAnnotations, Skipped
 
 MAX_JSON_BYTES = 2 * 1024**3

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 
 from mbvision.data.faces import FaceAnnotations, FaceReader, identity_annotations
-from mbvision.data.files import read_text
 from mbvision.data.images import MAX_PIXELS, SUFFIXES
 from mbvision.errors import AnnotationError, DataError
+from mbvision.files import read_text
 
 
 class Pair(NamedTuple):

@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mbvision.data.files import read_bytes, read_text
 from mbvision.data.image_folder import class_folders, folder_reader, split_folder
 from mbvision.data.images import MAX_PIXELS
 from mbvision.data.labels import FileReader
 from mbvision.data.mat_files import struct_rows
 from mbvision.errors import DataError
+from mbvision.files import read_bytes, read_text
 
 DEVKIT = "ILSVRC2012_devkit_t12"
 _FLAT = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG", re.IGNORECASE)

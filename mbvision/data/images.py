@@ -14,9 +14,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from mbvision.data.files import check_file
 from mbvision.data.image_checks import bad_png_chunk, ends_blank, is_cut_jpeg, is_short_png
 from mbvision.errors import ImageError
+from mbvision.files import check_file
 
 MAX_PIXELS = 100_000_000
 """Pictures above this many pixels are refused before they are decoded."""

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mbvision.data.files import read_text
 from mbvision.data.images import MAX_PIXELS, SUFFIXES
 from mbvision.data.mask_colours import Colour
 from mbvision.data.masks import MaskItem, MaskReader, mask_file, mask_reader, mask_scheme, voc_palette
 from mbvision.data.voc_layout import list_stems
 from mbvision.errors import DataError
+from mbvision.files import read_text
 from mbvision.structures import IGNORE, MaskScheme
 
 _MASK_FOLDERS = ("masks", "labels", "annotations")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mbvision.data.archives import extract
 from mbvision.errors import ConfigError, DataError
+from mbvision.files import read_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,5 +151,5 @@ def _size(path: Path) -> int:
     if path.is_dir():
         return sum(1 for child in path.iterdir() if child.is_file())
     if path.suffix == ".txt" and path.is_file():
-        return len(path.read_text(encoding="utf-8").split())
+        return len(read_text(path, what="list").split())
     return int(path.is_file())

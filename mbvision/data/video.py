@@ -18,10 +18,10 @@ import numpy as np
 from av.buffer import Buffer
 from av.stream import Disposition
 
-from mbvision.data.files import check_file
 from mbvision.data.frames import FrameSource, Picture, sensible_rate
 from mbvision.data.images import MAX_PIXELS
 from mbvision.errors import VideoError
+from mbvision.files import check_file
 
 SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg"),

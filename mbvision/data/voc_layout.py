@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mbvision.data.boxes import leads_inside
-from mbvision.data.files import read_text
 from mbvision.data.images import SUFFIXES
 from mbvision.errors import AnnotationError, DataError
+from mbvision.files import read_text
 
 _LIST = "ImageSets/Main/{}.txt"
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from mbvision.data.files import read_bytes, read_text
 from mbvision.data.images import MAX_PIXELS
 from mbvision.data.mask_colours import VOC_VOID, Colour
 from mbvision.data.masks import (
@@ -27,6 +26,7 @@ from mbvision.data.mat_files import struct_field
 from mbvision.data.voc import VOC_CLASSES
 from mbvision.data.voc_layout import find_list, list_stems, picture_names
 from mbvision.errors import AnnotationError, DataError
+from mbvision.files import read_bytes, read_text
 from mbvision.structures import MaskScheme
 
 VOC_MASK_CLASSES = ("background", *VOC_CLASSES)

@@ -8,8 +8,8 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from mbvision.data.files import read_bytes
 from mbvision.errors import AnnotationError, is_printable
+from mbvision.files import read_bytes
 
 MAX_XML_BYTES = 4 * 1024**2
 """Official files have about 1 kB; 4 MiB leaves room for ten thousand objects."""

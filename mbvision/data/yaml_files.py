@@ -6,8 +6,8 @@ from typing import Any
 
 import yaml
 
-from mbvision.data.files import read_bytes
 from mbvision.errors import AnnotationError
+from mbvision.files import read_bytes
 
 MAX_YAML_BYTES = 1024 * 1024
 _MAX_DEPTH = 20

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mbvision.data.files import read_text
 from mbvision.data.images import SUFFIXES, image_size
 from mbvision.data.yaml_files import read_mapping
 from mbvision.errors import AnnotationError, DataError, is_printable
+from mbvision.files import read_text
 
 _SHOWN = 10
 _ROUNDING = 1e-3  # writers round to three or more decimals, so that 1 becomes 1.0005

@@ -127,7 +127,11 @@ def make(node: Config, path: str, **runtime: Any) -> Any:
         raise ConfigError(f"{path} has no key {unknown[0]!r}; it has {sorted(set(known) - set(runtime) - {'self'})}")
     try:
         return component(**arguments, **runtime)
-    except (TypeError, ValueError) as error:
+    except ConfigError as error:
+        if path in str(error):
+            raise
+        raise ConfigError(f"{path}: {error}") from error
+    except (TypeError, ValueError, ArithmeticError) as error:
         raise ConfigError(f"{path}: {error}") from error
 
 
@@ -140,7 +144,7 @@ def deferred(node: Config, path: str) -> Any:
     def call(*positional: Any) -> Any:
         try:
             return component(*positional, **arguments)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
             raise ConfigError(f"{path}: {error}") from error
 
     return call

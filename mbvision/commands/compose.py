@@ -3,7 +3,7 @@
 import difflib
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from hydra.errors import ConfigCompositionException, HydraException, OverridePar
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from mbvision.commands.ranges import check_values
 from mbvision.errors import ConfigError
 
 PATH_KEYS = frozenset(
@@ -52,7 +53,14 @@ ANY_KIND = frozenset(
 )
 """Keys that take more than one kind of value; their constructors check them."""
 OPTIONAL = frozenset(
-    {"ema_decay", "trainer.gradient_clip_val", "trainer.max_epochs", "trainer.check_val_every_n_epoch"}
+    {
+        "early_stopping",
+        "ema_decay",
+        "threads",
+        "trainer.gradient_clip_val",
+        "trainer.max_epochs",
+        "trainer.check_val_every_n_epoch",
+    }
 )
 """Keys with a default that null switches off."""
 SUITED = {
@@ -88,7 +96,8 @@ def compose_config(name: str, arguments: Sequence[str]) -> dict[str, Any]:
             overrides += _transform_for_heads(name, overrides)
             config = _composed(name, overrides)
             plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
-            _check_types(name, overrides, plain)
+            defaults = flatten(_composed_groups(conf_folder(), name, tuple(_group_overrides(overrides))))
+            _check_types(defaults, overrides, plain)
     except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: GROUP=null
         raise ConfigError(_explain(name, overrides, error)) from error
     assert isinstance(plain, dict)
@@ -97,6 +106,9 @@ def compose_config(name: str, arguments: Sequence[str]) -> dict[str, Any]:
         result["data"]["sets"] = [_data_set(number, one) for number, one in enumerate(sets)]
     if missing := [key for key, value in result.items() if value == "???"]:
         raise ConfigError(f"{missing[0]}= is missing: say {missing[0]}=...; --help shows the keys")
+    # A reference to another key is null where that may be.
+    nullable = {key for key, value in defaults.items() if value is None or "${" in str(value)} | OPTIONAL
+    check_values(flatten(result), nullable)
     return result
 
 
@@ -178,9 +190,10 @@ def _check_tasks(overrides: Sequence[str]) -> None:
 def _quoted(argument: str) -> str:
     """The argument in Hydra's grammar: a value that the grammar cannot read, or a path, is quoted for it."""
     key, equals, value = argument.partition("=")
-    if not equals or not re.fullmatch(r"[+~]{0,2}[\w./@\[\],:-]+", key):
+    # Hydra's signs for adding and removing keys too: every key that there is has a default.
+    if not equals or len(key) > 200 or not re.fullmatch(r"(?!hydra\b)\w[\w./-]*", key):
         raise ConfigError(f"{argument!r} is not key=value; --help shows the keys")
-    if value and (key.lstrip("+~") in PATH_KEYS or (key == "pretrained" and not value.startswith("torchvision:"))):
+    if value and (key in PATH_KEYS or (key == "pretrained" and not value.startswith("torchvision:"))):
         return f"{key}={_literal(value)}" if value != "null" else argument
     try:
         OverridesParser.create().parse_override(argument)
@@ -213,9 +226,8 @@ def _choices(group: str) -> list[str]:
     return sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
 
 
-def _check_types(name: str, overrides: Sequence[str], config: Any) -> None:
+def _check_types(defaults: Mapping[str, Any], overrides: Sequence[str], config: Any) -> None:
     """Refuse a value of another kind than the key's default: a number, true or false, a list of numbers."""
-    defaults = flatten(_composed_groups(conf_folder(), name, tuple(_group_overrides(overrides))))
     given = flatten(config)
     for override in overrides:
         key = override.partition("=")[0]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mbvision.commands.compose import compose_config, expand_sweeps, wants_help
+from mbvision.commands.places import check_places
 from mbvision.commands.run_folder import read_command, run_folder, write_config
 from mbvision.errors import ConfigError
 
@@ -72,6 +73,7 @@ def configure(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
             given.setdefault("run_dir", str(saved.parent))
     merged = [f"{key}={value}" for key, value in given.items()]
     config = compose_config("train", merged)
+    check_places(config)
     from mbvision.commands.checks import check  # slow to import: not before the keys are known to be right
 
     check(config)

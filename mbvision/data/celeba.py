@@ -109,7 +109,7 @@ def _read_text(path: Path, *, names: bool) -> _Table:
     lines = _lines(path)
     if not names:
         return _Table(path, (), _rows(path, lines, 0, 1, None))
-    if len(lines) < 2 or not lines[0].strip().isdecimal():
+    if len(lines) < 2 or not (lines[0].strip().isdecimal() and len(lines[0]) < 20):
         raise AnnotationError(f"{path}:1: expected the number of pictures, then a line with the attributes' names")
     header = tuple(lines[1].split())
     if len(set(header)) < len(header) or not header:

@@ -1,5 +1,6 @@
 """Pascal VOC boxes: XML files, checked once and kept as flat arrays. Boxes become 0-based ``x y w h`` in float64."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from mbvision.data.voc_layout import VocItem, find_items, sibling_files, year_it
 from mbvision.data.voc_xml import VocFile, parse_voc_xml
 from mbvision.errors import AnnotationError
 from mbvision.structures import BoxAnnotations
+
+_logger = logging.getLogger(__name__)
 
 # fmt: off
 VOC_CLASSES = (  # doi:10.1007/s11263-009-0275-4, table 1, in the development kit's order
@@ -83,7 +86,13 @@ def _class_names(files: Iterable[VocFile], others: Iterable[Path]) -> tuple[str,
             names |= {thing.name for thing in parse_voc_xml(path).objects}
         except AnnotationError:
             continue
-    return VOC_CLASSES if names <= set(VOC_CLASSES) else tuple(sorted(names))
+    if names <= set(VOC_CLASSES):
+        return VOC_CLASSES
+    if names & set(VOC_CLASSES):  # perhaps a misspelt one
+        _logger.warning(
+            "%s: not among Pascal VOC's classes, so those of the XML files are taken", sorted(names - set(VOC_CLASSES))
+        )
+    return tuple(sorted(names))
 
 
 def _columns(items: Sequence[VocItem], files: Sequence[VocFile], class_names: Sequence[str], source: str) -> BoxColumns:

@@ -1,8 +1,8 @@
 """COCO instances files: structure that is wrong is refused with its key path, single records are skipped by id."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,32 +10,12 @@ import numpy as np
 from PIL import Image
 
 from mbvision.data.coco import read_coco
+from tests.faults.box_contents import Found, found
 from tests.faults.case import Case
 
 BOX = [10, 20, 30, 40]
 CORNERS = [10.0, 20.0, 40.0, 60.0]
 WIDTH, HEIGHT = 100, 80
-
-
-@dataclass
-class Found:
-    """What a reader of boxes gave."""
-
-    boxes: list[list[list[float]]]
-    labels: list[list[int]]
-    names: list[str]
-    skipped: list[tuple[str, str]] = field(default_factory=list)
-
-
-def found(reader: Any) -> Found:
-    """All pictures of a reader, read."""
-    targets = [reader.read(index).target for index in range(len(reader))]
-    return Found(
-        boxes=[target.boxes.tolist() for target in targets],
-        labels=[target.box_labels.tolist() for target in targets],
-        names=list(reader.class_names["detection"]),
-        skipped=[tuple(one) for one in reader.skipped],
-    )
 
 
 def document(**changes: Any) -> dict[str, Any]:
@@ -277,8 +257,6 @@ def _values() -> Iterator[Case]:
 
 
 def _files() -> Iterator[Case]:
-    import os
-
     def without_picture(folder: Path) -> tuple[Path, Path]:
         file, pictures = write(folder, json.dumps(document()).encode())
         (pictures / "a.png").unlink()

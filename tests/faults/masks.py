@@ -12,7 +12,7 @@ from PIL import Image
 
 from mbvision.data.masks import load_mask, mask_scheme, read_mask
 from tests.faults.case import Case
-from tests.faults.images import chunk, encoded, png, zeros
+from tests.faults.pictures import chunk, encoded, png, zeros
 
 CLASSES = 5
 LABELS = np.random.default_rng(3).integers(0, CLASSES, (20, 31)).astype(np.uint8)

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -32,7 +33,9 @@ def run_case(case: Case) -> Row:
         read, write = os.pipe()
         sys.stdout.flush()
         sys.stderr.flush()
-        child = os.fork()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: of threads, none of which works now
+            child = os.fork()
         if child == 0:
             os.close(read)
             _in_child(case, folder, write)

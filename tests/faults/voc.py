@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from mbvision.data.voc import read_voc
+from tests.faults.box_contents import Found, found
 from tests.faults.case import Case
-from tests.faults.coco import Found, found
 
 BNDBOX = "<xmin>11</xmin><ymin>21</ymin><xmax>40</xmax><ymax>60</ymax>"
 CORNERS = [10.0, 20.0, 40.0, 60.0]  # counted from 0, the last pixel included
@@ -47,7 +47,7 @@ def _case(name: str, content: bytes, **expected: object) -> Case:
 
 
 def _gives(*boxes: list[float]) -> Callable[[Found], bool]:
-    return lambda found: found.boxes == [list(boxes)] and all("cat" == found.names[k] for k in found.labels[0])
+    return lambda found: found.boxes == [list(boxes)] and all(found.names[k] == "cat" for k in found.labels[0])
 
 
 def _box(xmin: object, ymin: object, xmax: object, ymax: object, name: str = "cat") -> str:

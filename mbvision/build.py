@@ -158,6 +158,9 @@ def build_network(config: Config, num_classes: Mapping[str, int]) -> Network:
     heads = config["heads"]
     if not heads:
         raise ConfigError("task: no head is configured; try task=ssdlite")
+    for key in ("mean", "std"):
+        if len(config["normalize"][key]) != 3:
+            raise ConfigError(f"normalize.{key}={config['normalize'][key]}: give three numbers, of red, green and blue")
     taps = sorted({tap for head in heads.values() for tap in head["taps"]})
     node = {key: value for key, value in config["backbone"].items() if key not in NOT_THE_BACKBONES}
     backbone = make(node, "backbone", taps=taps)

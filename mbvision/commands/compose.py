@@ -63,6 +63,8 @@ OPTIONAL = frozenset(
     }
 )
 """Keys with a default that null switches off."""
+MOST_CHARACTERS, MOST_BRACKETS = 10_000, 100
+"""Of one argument: the parser takes minutes for more, or all of Python's stack."""
 SUITED = {
     "detection": "ssd",
     "segmentation": "segmentation",
@@ -193,6 +195,10 @@ def _quoted(argument: str) -> str:
     # Hydra's signs for adding and removing keys too: every key that there is has a default.
     if not equals or len(key) > 200 or not re.fullmatch(r"(?!hydra\b)\w[\w./-]*", key):
         raise ConfigError(f"{argument!r} is not key=value; --help shows the keys")
+    if len(value) > MOST_CHARACTERS or sum(map(value.count, "[{(")) > MOST_BRACKETS:
+        raise ConfigError(
+            f"{key}={value[:60]}...: a value of {len(value)} characters is none of a key's; --help shows them"
+        )
     if value and (key in PATH_KEYS or (key == "pretrained" and not value.startswith("torchvision:"))):
         return f"{key}={_literal(value)}" if value != "null" else argument
     try:
@@ -232,6 +238,8 @@ def _check_types(defaults: Mapping[str, Any], overrides: Sequence[str], config: 
     for override in overrides:
         key = override.partition("=")[0]
         default, value = defaults.get(key), given.get(key)
+        if isinstance(default, dict) and not isinstance(value, dict):
+            raise ConfigError(f"{key}={value}: it has keys of its own, {', '.join(f'{key}.{own}' for own in default)}")
         if key in ANY_KIND or isinstance(default, str | dict | None) or (value is None and key in OPTIONAL):
             continue
         wanted = {bool: "true or false", int: "a whole number", float: "a number", list: "a list"}[type(default)]

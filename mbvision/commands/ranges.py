@@ -114,7 +114,6 @@ NUMBERS: Mapping[str, Range] = {
     r"published_classes\.\w+|num_classes": COUNT,
     r"value_bytes": Range(low=1, high=16, whole=True),
     r"widths|scales": SCALE,
-    r"sizes": Range(low=32, high=8192, whole=True),
     r"iou": SOME_SHARE,
     r"samples": COUNT_OR_NONE,
     r"score_threshold": SHARE,

@@ -122,8 +122,8 @@ def prepare(name: str, archives: Path, root: Path, *, progress: bool = True) -> 
         return counts
     missing = [archive for archive in official.archives if not (archives / archive.name).is_file()]
     if missing:
-        lines = [f"  {archive.name} ({archive.size}): {archive.page}" for archive in missing]
-        raise DataError(f"{archives}: put these archives there, then run this again:\n" + "\n".join(lines))
+        listed = ", ".join(f"{archive.name} ({archive.size}) from {archive.page}" for archive in missing)
+        raise DataError(f"{archives}: put these archives there, then run this again: {listed}")
     into = root.parent if official.folder and root.name == official.folder else root
     for archive in official.archives:
         extract(archives / archive.name, into, checksum=archive.md5, progress=progress)

@@ -7,7 +7,7 @@ from typing import Any
 from mbvision.commands import complexity, export
 from mbvision.commands.compose import compose_config
 from mbvision.commands.places import check_places
-from mbvision.commands.train import configure
+from mbvision.commands.train import prepare
 from tests.faults.case import Case
 
 Use = Callable[[list[str]], Any]
@@ -36,7 +36,7 @@ normalize.mean=0.5
 
 
 def override_cases() -> Iterator[Case]:
-    configure([])  # imports what the first optimizer needs, here and not in every case
+    prepare([])  # imports what the first optimizer needs, here and not in every case
     yield from _good()
     yield from _numbers()
     yield from _words()
@@ -46,17 +46,17 @@ def override_cases() -> Iterator[Case]:
     yield from _other_commands()
 
 
-def _case(arguments: list[str], use: Use = configure, *, quick: bool = False, **expected: Any) -> Case:
+def _case(arguments: list[str], use: Use = prepare, *, quick: bool = False, **expected: Any) -> Case:
     name = " ".join(arguments)[:80].encode("unicode_escape").decode()
     return Case(kind="override", name=name, make=lambda _: arguments, use=use, quick=quick, **expected)
 
 
-def _bad(argument: str, *words: str, use: Use = configure, more: tuple[str, ...] = (), quick: bool = False) -> Case:
+def _bad(argument: str, *words: str, use: Use = prepare, more: tuple[str, ...] = (), quick: bool = False) -> Case:
     key = argument.partition("=")[0]
     return _case([*more, argument], use, error=words or (key,), quick=quick)
 
 
-def _value(argument: str, *path: str, use: Use = configure) -> Case:
+def _value(argument: str, *path: str, use: Use = prepare) -> Case:
     """Loads, and the value at the end of the path is the one that was given."""
 
     def right(found: Any) -> bool:
@@ -230,7 +230,7 @@ def _places() -> Iterator[Case]:
         kind="override",
         name="data.root that is nearly right",
         make=make,
-        use=configure,
+        use=prepare,
         error=("did you mean", "pictures-of-cats?"),
     )
 

@@ -9,11 +9,10 @@ import pytest
 
 from mbvision.errors import ImageError
 from tests.faults.case import Case
-from tests.faults.corpus import corpus
+from tests.faults.corpus import KINDS, corpus
 from tests.faults.run import failures, run_cases, table
 
 CASES = corpus()
-KINDS = list(dict.fromkeys(case.kind for case in CASES))
 
 
 def test_the_corpus_is_large_and_its_names_are_unique() -> None:

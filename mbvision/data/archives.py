@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 from tqdm import tqdm
 
@@ -33,7 +33,7 @@ _BLOCK = 1024 * 1024
 _MOST_READ = 16 * 1024 * 1024
 _MAX_DEPTH = 64
 _FEW_EMPTY = 10_000
-_COMPRESSED: dict[bytes, Callable[..., IO[bytes]]] = {
+_COMPRESSED: dict[bytes, Callable[..., Any]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
     b"\xfd7zXZ\0": lzma.open,
@@ -122,7 +122,7 @@ def _members(archive: Path, max_members: int, max_bytes: int) -> Iterator[list[_
     unpack = next((opener for magic, opener in _COMPRESSED.items() if start.startswith(magic)), open)
     with unpack(archive, "rb") as stream:
         try:
-            tar = tarfile.open(fileobj=_Frugal(archive, stream), mode="r:")  # type: ignore[arg-type]  # noqa: SIM115
+            tar = tarfile.open(fileobj=cast(IO[bytes], _Frugal(archive, stream)), mode="r:")  # noqa: SIM115 (closed below)
         except tarfile.ReadError as error:
             raise DataError(f"{archive}: neither a zip nor a tar archive, or cut short: get it anew") from error
         with tar:

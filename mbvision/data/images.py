@@ -164,8 +164,9 @@ def _load(image: Image.Image, name: str) -> None:
         raise ImageError(f"{name}: cut short or damaged: {error}") from error
     if image.mode == "P" and image.palette is None:
         raise ImageError(f"{name}: damaged: it has no palette; save it anew")
-    readable = image.format == "PNG" and file is not None and not file.closed
-    if readable and _last_row_is_blank(image) and is_short_png(file):
+    if image.format != "PNG" or file is None or file.closed:
+        return
+    if _last_row_is_blank(image) and is_short_png(file):
         raise ImageError(f"{name}: cut short or damaged: its rows end too early; get it anew")
 
 

@@ -5,10 +5,8 @@ import sys
 from tests.faults.corpus import corpus
 from tests.faults.run import failures, run_case, table
 
-arguments = [argument for argument in sys.argv[1:] if argument != "--verbose"]
-chosen = [case for case in corpus() if not arguments or case.kind in arguments]
 results = []
-for case in chosen:
+for case in corpus(*(argument for argument in sys.argv[1:] if argument != "--verbose")):
     results.append((case, run_case(case)))
     if "--verbose" in sys.argv:
         print(f"{case.kind}: {case.name}: {results[-1][1].column}: {results[-1][1].said[:300]}", flush=True)

@@ -2,7 +2,7 @@
 
 import torch
 
-from mbvision.build import Config, build_network, build_tasks, deferred, eval_size, input_size
+from mbvision.build import Config, build_network, build_tasks, deferred, eval_size, input_size, locate, make
 from mbvision.commands.distilling import check_distillation
 from mbvision.engine.optim import parameter_groups
 from mbvision.errors import ConfigError
@@ -26,6 +26,17 @@ def check(config: Config) -> None:
         raise ConfigError(
             f"heads {sorted(config['heads'])} and tasks {sorted(config['tasks'])} must have the same names"
         )
+    for key in ("limit_train_batches", "limit_val_batches", "overfit_batches"):
+        if isinstance(trainer[key], float) and trainer[key] > 1:
+            raise ConfigError(f"trainer.{key}={trainer[key]}: give a share up to 1.0, or a whole number of batches")
+    transform = config["transform"]
+    make(transform["train"], "transform.train", size=input_size(config))
+    make(transform["evaluate"], "transform.evaluate", size=eval_size(config))
+    if transform.get("mix"):
+        make(transform["mix"], "transform.mix", num_classes=2)
+    for data in config["data"]["sets"] or [config["data"]]:
+        for task, node in data["readers"].items():
+            locate(node, f"data.readers.{task}")
     build_tasks(config)
     with torch.device("meta"):  # no memory, no random numbers: only the arguments are tried
         network = build_network(config, dict.fromkeys(config["heads"], 1))

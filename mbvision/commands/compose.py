@@ -11,7 +11,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException
+from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
@@ -90,8 +90,8 @@ def compose_config(name: str, arguments: Sequence[str]) -> dict[str, Any]:
     overrides = [_quoted(argument) for argument in arguments]
     for argument in arguments:
         key, _, value = argument.partition("=")
-        if value in ("null", "") and (conf_folder() / key).is_dir():
-            raise ConfigError(f"{key}={value}: choose {', '.join(_choices(key))}")
+        if (conf_folder() / key).is_dir() and not value.startswith("[") and value not in (known := _choices(key)):
+            raise ConfigError(_no_such(key, value, known))
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(config_dir=str(conf_folder()), version_base="1.3"):
@@ -203,7 +203,7 @@ def _quoted(argument: str) -> str:
         return f"{key}={_literal(value)}" if value != "null" else argument
     try:
         OverridesParser.create().parse_override(argument)
-    except OverrideParseException:
+    except HydraException:
         return f"{key}={_literal(value)}"
     return argument
 
@@ -219,13 +219,16 @@ def _explain(name: str, overrides: Sequence[str], error: Exception) -> str:
     group = re.search(r"Could not (?:find|load) '([^']+)'", text)
     if group and "/" in group.group(1):
         folder, _, choice = group.group(1).rpartition("/")
-        choices = _choices(folder)
-        return f"{folder}={choice}: there is no such {folder}{nearest(choice, choices)}; choose {', '.join(choices)}"
+        return _no_such(folder, choice, _choices(folder))
     key = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", text)
     if key:
         return f"{key.group(1)}: there is no such key{nearest(key.group(1), _known_keys(name))}; --help shows the keys"
     lines = [line for line in text.splitlines() if line.strip()]
     return lines[0] if lines else f"the arguments {' '.join(overrides)} make no sense: {type(error).__name__}"
+
+
+def _no_such(group: str, value: str, choices: Sequence[str]) -> str:
+    return f"{group}={value}: there is no such {group}{nearest(value, choices)}; choose {', '.join(choices)}"
 
 
 def _choices(group: str) -> list[str]:

@@ -152,7 +152,7 @@ def check_values(leaves: Mapping[str, Any], nullable: set[str]) -> None:
             if wrong := [entry for entry in entries if entry not in wanted]:
                 raise ConfigError(f"{key}={_shown(value)}: give {wanted}{_entry(value, wrong[0])}")
         elif (words := find(WORDS, key)) is not None and not any(value is w or value == w for w in words):
-            choices = ["null" if word is None else str(word) for word in words]
+            choices = list(dict.fromkeys("null" if word is None else str(word) for word in words))
             near = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.6)
             hint = f", did you mean {near[0]}?" if near else ""
             raise ConfigError(f"{key}={_shown(value)}{hint or ':'} choose {', '.join(choices)}")

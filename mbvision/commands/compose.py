@@ -203,7 +203,7 @@ def _quoted(argument: str) -> str:
         return f"{key}={_literal(value)}" if value != "null" else argument
     try:
         OverridesParser.create().parse_override(argument)
-    except HydraException:
+    except (HydraException, ValueError):  # ValueError: thousands of digits
         return f"{key}={_literal(value)}"
     return argument
 

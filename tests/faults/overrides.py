@@ -198,7 +198,6 @@ def _hostile() -> Iterator[Case]:
         yield _case([argument], error=(), quick="os.system" in argument)
     for argument in (
         "seed=${oc.env:HOME}",
-        "backbone.width=${oc.decode:'1'}",
         "seed=${nosuch}",
         "seed=${seed}",
         "trainer.max_epochs=${python:1}",

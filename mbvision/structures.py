@@ -13,7 +13,7 @@ Conventions, stated once:
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -233,12 +233,11 @@ class IdentityAnnotations:
         return len(self.image_ids)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Remark:
-    """Objects that a reader left out or put right for one cause: the file of each, and its id or number there."""
+class Skipped(NamedTuple):
+    """What of an annotation file is left out, repaired or clipped: ``where`` names it, ``reason`` says why."""
 
-    cause: str
-    objects: tuple[tuple[str, int], ...]
+    where: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,8 +247,8 @@ class BoxAnnotations:
     ``xywh`` is as in the file (float64, 0-based left top width height), never clipped, so that metrics agree with the
     reference tools; ``usable`` marks the boxes that may train (some area left inside the picture, neither crowd nor
     difficult). Boxes are sorted by image: those of image ``i`` are ``offsets[i]:offsets[i + 1]``. ``object_numbers``
-    are the places of the boxes (from 0) among the objects of their own file, where every image has a file. ``remarks``
-    tell what is not as the files have it.
+    are the places of the boxes (from 0) among the objects of their own file, where every image has a file. ``skipped``
+    tells what is not as the files have it.
     """
 
     class_names: tuple[str, ...]
@@ -266,7 +265,7 @@ class BoxAnnotations:
     usable: Bool[np.ndarray, " N"]
     annotation_ids: Int[np.ndarray, " N"]
     object_numbers: Int[np.ndarray, " N"] | None = None
-    remarks: tuple[Remark, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
 
     def __len__(self) -> int:
         """The number of images, those without a box included."""

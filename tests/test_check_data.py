@@ -47,10 +47,10 @@ def test_every_fault_of_a_coco_set_is_named_by_file_and_object(
     assert places(report) == {
         ("picture_unreadable", "train", "cut.jpg", ""),
         ("wrong_size", "train", "wrong.jpg", ""),
-        ("no_box", "train", "train.json", "annotation 19"),
-        ("unknown_picture", "train", "train.json", "annotation 20"),
-        ("unknown_category", "train", "train.json", "annotation 21"),
-        ("shared_id", "train", "train.json", "annotation 22"),
+        ("no_box", "train", "set train", "annotation 19"),
+        ("unknown_picture", "train", "set train", "annotation 20"),
+        ("unknown_category", "train", "set train", "annotation 21"),
+        ("shared_id", "train", "set train", "annotation 22"),
         ("box_empty", "train", "good.jpg", "annotation 11"),
         ("box_outside", "train", "good.jpg", "annotation 12"),
         ("box_overhang", "train", "good.jpg", "annotation 13"),
@@ -229,7 +229,7 @@ def test_a_split_that_cannot_be_read_is_a_finding_and_the_other_one_is_checked(t
         (["picture=a.png"], "picture: there is no such key, did you mean pictures?"),
         (["data.train_split=null", "data.val_split=null"], "name a split to check"),
         (["data=camvid", "task=ssdlite"], "has labels for segmentation alone"),
-        (["loader.workers=-1"], "loader.workers=-1: give a whole number from 0 up"),
+        (["loader.workers=-1"], "loader.workers=-1: give a whole number"),
     ],
 )
 def test_mistakes_in_the_keys_are_told_in_a_line(

@@ -15,8 +15,8 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from mbvision.data.base import Reader
 from mbvision.data.images import MAX_PIXELS, read_image, stored_size
-from mbvision.errors import SizeMismatchError
-from mbvision.structures import BoxAnnotations, Geometry, Remark, Sample, Target
+from mbvision.errors import SizeMismatchError, is_printable, printable
+from mbvision.structures import BoxAnnotations, Geometry, Sample, Skipped, Target
 
 _logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class BoxColumns:
     difficult: Bool[np.ndarray, " N"]
     ids: Int[np.ndarray, " N"]
     object_numbers: Int[np.ndarray, " N"] | None = None
-    remarks: tuple[Remark, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
 
 
 class Placement(NamedTuple):
@@ -56,11 +56,12 @@ class Placement(NamedTuple):
 def placement(xywh: Float[np.ndarray, "N 4"], limits: Float[np.ndarray, "N 2"]) -> Placement:
     """Compare boxes with the (width, height) of their pictures; a box has one fault at most."""
     empty = np.asarray((xywh[:, 2:] <= 0).any(axis=1))
+    with np.errstate(over="ignore"):  # the far side of a box of 1e308 is infinite, and so over the border
+        far = xywh[:, :2] + xywh[:, 2:]
     # As training_boxes gives them: float32, so what is narrower than that resolves has no area either.
-    starts = xywh[:, :2].clip(0, limits).astype(np.float32)
-    ends = (xywh[:, :2] + xywh[:, 2:]).clip(0, limits).astype(np.float32)
+    starts, ends = xywh[:, :2].clip(0, limits).astype(np.float32), far.clip(0, limits).astype(np.float32)
     outside = ~empty & (ends <= starts).any(axis=1)
-    over = ((xywh[:, :2] < -1) | (xywh[:, :2] + xywh[:, 2:] > limits + 1)).any(axis=1)
+    over = ((xywh[:, :2] < -1) | (far > limits + 1)).any(axis=1)
     return Placement(empty, outside, ~empty & ~outside & over)
 
 
@@ -78,15 +79,14 @@ def assemble(
     crowd, difficult = boxes.crowd[order], boxes.difficult[order]
     limits = pictures.sizes[boxes.pictures[order]][:, ::-1].astype(np.float64)
     empty, outside, overhang = placement(xywh, limits)
+    skipped = list(boxes.skipped)
     file_names = np.array(pictures.file_names, dtype=object)[boxes.pictures[order]]
     for what, mask in (
         ("have no area and do not train", empty),
         ("lie wholly outside their picture and do not train", outside),
         ("reach more than 1 pixel over their picture and are clipped", overhang),
     ):
-        rows = np.flatnonzero(mask)
-        first = [f"{ids[row]} in {file_names[row]}" for row in rows[:3]]
-        warn_of_boxes(source, what, len(rows), first)
+        skipped += warn_of_boxes(source, what, [f"{ids[row]} in {file_names[row]}" for row in np.flatnonzero(mask)])
     counts = np.bincount(boxes.pictures, minlength=len(pictures.ids))
     return BoxAnnotations(
         class_names=tuple(class_names),
@@ -103,20 +103,27 @@ def assemble(
         usable=~(empty | outside | crowd | difficult),
         annotation_ids=ids,
         object_numbers=None if boxes.object_numbers is None else boxes.object_numbers[order],
-        remarks=boxes.remarks,
+        skipped=tuple(skipped),
     )
 
 
-def warn_of_boxes(source: str, what: str, count: int, first: Sequence[object]) -> None:
-    """One line for all boxes of one cause: how many, and the ids of the first three; none for none."""
-    if count:
-        shown = ", ".join(str(item) for item in first[:3]) + (", ..." if count > 3 else "")
-        _logger.warning("%s: boxes that %s: %d (annotation ids %s)", source, what, count, shown)
+def warn_of_boxes(source: str, what: str, ids: Sequence[object]) -> list[Skipped]:
+    """One line for all boxes of one cause: how many, and the ids of the first three; none for none.
+
+    All of them are returned.
+    """
+    if ids:
+        shown = printable(", ".join(str(item)[:100] for item in ids[:3])) + (", ..." if len(ids) > 3 else "")
+        _logger.warning("%s: boxes that %s: %d (annotation ids %s)", source, what, len(ids), shown)
+    return [Skipped(f"annotation {item}", what) for item in ids]
 
 
 def leads_inside(file_name: str) -> bool:
-    """Whether a file name out of an annotation stays below the folder it is joined to: not absolute, no ``..``."""
-    if not file_name or "\0" in file_name or file_name.startswith(("/", "\\")):
+    """Whether a file name out of an annotation stays below the folder it is joined to: not absolute, no ``..``.
+
+    Characters that no name has on purpose (control characters, halves of surrogate pairs) lead nowhere.
+    """
+    if not file_name or not is_printable(file_name) or file_name.startswith(("/", "\\")):
         return False
     if ".." not in file_name and ":" not in file_name:
         return True
@@ -146,6 +153,11 @@ class BoxReader(Reader):
     def truth(self) -> Mapping[str, BoxAnnotations]:
         """The boxes of all pictures."""
         return {"detection": self.annotations}
+
+    @property
+    def skipped(self) -> Sequence[Skipped]:
+        """What of the annotations was left out or repaired, each by name."""
+        return self.annotations.skipped
 
     def relabelled(self, annotations: BoxAnnotations) -> "BoxReader":
         """The same pictures with other labels: ``annotations`` differ in classes and labels alone."""

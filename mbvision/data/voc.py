@@ -1,5 +1,6 @@
 """Pascal VOC boxes: XML files, checked once and kept as flat arrays. Boxes become 0-based ``x y w h`` in float64."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from mbvision.data.images import MAX_PIXELS, image_size
 from mbvision.data.voc_layout import VocItem, find_items, sibling_files, year_items
 from mbvision.data.voc_xml import VocFile, parse_voc_xml
 from mbvision.errors import AnnotationError
-from mbvision.structures import BoxAnnotations, Remark
+from mbvision.structures import BoxAnnotations
+
+_logger = logging.getLogger(__name__)
 
 # fmt: off
 VOC_CLASSES = (  # doi:10.1007/s11263-009-0275-4, table 1, in the development kit's order
@@ -37,6 +40,11 @@ def voc(
     items, siblings = find_items(Path(root), split, None if images is None else Path(images))
     table = load_items(items, siblings, source=f"{root} {split}", class_names=class_names)
     return BoxReader(annotations=table, images=[item.folder for item in items], max_pixels=max_pixels)
+
+
+def read_voc(root: str | Path, split: str) -> BoxReader:
+    """A split of a VOC data set; see ``voc``. ``reader.skipped`` lists what was left out or repaired."""
+    return voc(root=root, split=split)
 
 
 def load_voc(devkit_year_folder: Path, split: str, *, class_names: Sequence[str] | None = None) -> BoxAnnotations:
@@ -79,14 +87,19 @@ def _class_names(files: Iterable[VocFile], others: Iterable[Path]) -> tuple[str,
             names |= {thing.name for thing in parse_voc_xml(path).objects}
         except AnnotationError:
             continue
-    return VOC_CLASSES if names <= set(VOC_CLASSES) else tuple(sorted(names))
+    if names <= set(VOC_CLASSES):
+        return VOC_CLASSES
+    if names & set(VOC_CLASSES):  # perhaps a misspelt one
+        _logger.warning(
+            "%s: not among Pascal VOC's classes, so those of the XML files are taken", sorted(names - set(VOC_CLASSES))
+        )
+    return tuple(sorted(names))
 
 
 def _columns(items: Sequence[VocItem], files: Sequence[VocFile], class_names: Sequence[str], source: str) -> BoxColumns:
     label = {name: index for index, name in enumerate(class_names)}
     rows, labels, xywh, difficult, numbers = [], [], [], [], []
-    without_box: list[tuple[str, int]] = []
-    swapped: list[tuple[str, int]] = []
+    without_box, swapped = [], []
     for row, (item, file) in enumerate(zip(items, files, strict=True)):
         for number, thing in enumerate(file.objects):
             if thing.name not in label:
@@ -94,31 +107,28 @@ def _columns(items: Sequence[VocItem], files: Sequence[VocFile], class_names: Se
                     f"{item.xml}: object[{number}].name {thing.name!r} is not among the classes {list(class_names)}"
                 )
             if thing.box is None:
-                without_box.append((str(item.xml), number))
+                without_box.append(f"object[{number}] in {item.xml.name}")
                 continue
             if thing.swapped:
-                swapped.append((str(item.xml), number))
+                swapped.append(f"object[{number}] in {item.xml.name}")
             rows.append(row)
             labels.append(label[thing.name])
             xywh.append(thing.box)
             difficult.append(thing.difficult)
             numbers.append(number)
-    for what, objects in (
-        ("have no finite bndbox and are left out", without_box),
-        ("have min and max exchanged and are put right", swapped),
-    ):
-        first = [f"object[{number}] in {Path(xml).name}" for xml, number in objects[:3]]
-        warn_of_boxes(source, what, len(objects), first)
-    named = (("no_box", without_box), ("corners_exchanged", swapped))
+    skipped = warn_of_boxes(source, "have no finite bndbox and are left out", without_box)
+    skipped += warn_of_boxes(source, "have min and max exchanged and are put right", swapped)
     boxes = np.array(xywh, dtype=np.float64).reshape(-1, 4)
+    with np.errstate(over="ignore"):
+        areas = boxes[:, 2] * boxes[:, 3]
     return BoxColumns(
         pictures=np.array(rows, dtype=np.int64),
         xywh=boxes,
         labels=np.array(labels, dtype=np.int64),
-        areas=boxes[:, 2] * boxes[:, 3],
+        areas=areas,
         crowd=np.zeros(len(boxes), dtype=bool),
         difficult=np.array(difficult, dtype=bool),
         ids=np.arange(1, len(boxes) + 1),
         object_numbers=np.array(numbers, dtype=np.int64),
-        remarks=tuple(Remark(cause=cause, objects=tuple(objects)) for cause, objects in named if objects),
+        skipped=tuple(skipped),
     )

@@ -28,11 +28,27 @@ _DETAIL = {
 }
 
 
-class BoxTable:
-    """The boxes of a split as the checks read them: corners, each box's picture, and its names."""
+_REASONS = {
+    "have no finite": "no_box",
+    "are of a picture": "unknown_picture",
+    "are of a category": "unknown_category",
+    "share their annotation id": "shared_id",
+    "have min and max exchanged": "corners_exchanged",
+    "have no area": "",
+    "lie wholly outside": "",
+    "reach more than 1 pixel": "",
+}
+"""How the readers' reasons begin, and the cause of each; none where it is checked here."""
 
-    def __init__(self, annotations: BoxAnnotations, split: str) -> None:
-        self.annotations, self.split = annotations, split
+
+class BoxTable:
+    """The boxes of a split as the checks read them: corners, each box's picture, and its names.
+
+    ``source`` names the place of the split.
+    """
+
+    def __init__(self, annotations: BoxAnnotations, split: str, source: str = "") -> None:
+        self.annotations, self.split, self.source = annotations, split, source
         self.pictures = np.repeat(np.arange(len(annotations)), np.diff(annotations.offsets))
         xywh = annotations.xywh
         self.corners: Float[np.ndarray, "N 4"] = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
@@ -72,7 +88,7 @@ class BoxTable:
 def check_boxes(table: BoxTable) -> list[Finding]:
     """What is wrong with single boxes, and with pairs of one picture."""
     annotations = table.annotations
-    found = _remarks(annotations, table.split) + _listed_twice(annotations, table.split)
+    found = _left_out(table) + _listed_twice(annotations, table.split)
     rows = _suspects(table)
     empty, outside, overhang = placement(annotations.xywh[rows], table.limits[rows])
     found += table.findings("box_empty", rows[empty])
@@ -95,17 +111,20 @@ def _box(values: list[float]) -> Box:
     return left, top, right, bottom
 
 
-def _remarks(annotations: BoxAnnotations, split: str) -> list[Finding]:
-    """What the reader left out or put right."""
-    return [
-        Finding(cause=remark.cause, split=split, file=file, object=_named(annotations, number))
-        for remark in annotations.remarks
-        for file, number in remark.objects
-    ]
-
-
-def _named(annotations: BoxAnnotations, number: int) -> str:
-    return f"annotation {number}" if annotations.object_numbers is None else f"object[{number}]"
+def _left_out(table: BoxTable) -> list[Finding]:
+    """What the reader left out or put right, but for what is looked at here again."""
+    found = []
+    for where, reason in table.annotations.skipped:
+        cause = next((cause for start, cause in _REASONS.items() if reason.startswith(start)), "reader")
+        if cause:
+            # "annotation 7" of a COCO file; "annotation object[2] in a.xml" of VOC's
+            name, _, file = where.removeprefix("annotation ").partition(" in ")
+            thing = name if name.startswith("object[") else f"annotation {name}"
+            detail = reason if cause == "reader" else ""
+            found.append(
+                Finding(cause=cause, split=table.split, file=file or table.source, object=thing, detail=detail)
+            )
+    return found
 
 
 def _listed_twice(annotations: BoxAnnotations, split: str) -> list[Finding]:

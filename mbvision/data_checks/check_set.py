@@ -50,7 +50,7 @@ def check_annotations(
     for split, truth in truths.items():
         for annotations in truth.values():
             if isinstance(annotations, BoxAnnotations):
-                table = BoxTable(annotations, split)
+                table = BoxTable(annotations, split, sources[split])
                 findings += check_boxes(table) + check_off_by_one(table)
                 if split == next(iter(truths)) and head is not None:
                     reach, found = check_reach(table, head, quick=quick)

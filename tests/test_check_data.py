@@ -229,7 +229,7 @@ def test_a_split_that_cannot_be_read_is_a_finding_and_the_other_one_is_checked(t
         (["picture=a.png"], "picture: there is no such key, did you mean pictures?"),
         (["data.train_split=null", "data.val_split=null"], "name a split to check"),
         (["data=camvid", "task=ssdlite"], "has labels for segmentation alone"),
-        (["loader.workers=-1"], "loader.workers=-1: give a whole number from 0 up"),
+        (["loader.workers=-1"], "loader.workers=-1: give a whole number"),
     ],
 )
 def test_mistakes_in_the_keys_are_told_in_a_line(

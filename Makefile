@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format benchmarks clean
+.PHONY: help setup demo test faults check format benchmarks clean
 
 help:  ## Show this list
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ demo: $(STAMP)  ## Train a small detector on the built-in scenes, and score it (
 
 test: $(STAMP)  ## Run the tests, on every core
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+faults: $(STAMP)  ## Run the whole fault corpus, and print how each kind of bad input ends
+	$(BIN)/python -m tests.faults
 
 check: $(STAMP)  ## Format, lint and types
 	$(BIN)/ruff format --check .

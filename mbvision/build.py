@@ -3,6 +3,7 @@
 A node names a class or function by ``_target_`` and gives its arguments. Only the names in `ALLOWED` are ever called.
 """
 
+import difflib
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib import import_module
@@ -71,6 +72,20 @@ ALLOWED = frozenset(
 )
 """Everything that a configuration may call."""
 
+PARTS: Mapping[str, tuple[str, ...]] = {
+    "backbone": ("mbvision.backbones.",),
+    "heads": ("mbvision.heads.",),
+    "tasks": ("mbvision.tasks.", "mbvision.losses."),
+    "data": ("mbvision.data.",),
+    "transform": ("mbvision.data.transforms.",),
+    "optimizer": ("torch.optim.",),
+    "schedule": ("mbvision.engine.optim.",),
+}
+"""Where in a configuration which of them may stand: the network of a stranger's checkpoint must not read files."""
+
+LARGEST_INPUT = 8192
+"""The longer side of a network's input in pixels: four times that of Cityscapes, the largest of the papers'."""
+
 NOT_THE_BACKBONES = ("weights", "dense_tap", "hidden", "hidden_activation")
 """Keys of ``backbone`` that heads and loaders read."""
 
@@ -78,13 +93,20 @@ Config = Mapping[str, Any]
 
 
 def locate(node: Config, path: str) -> Callable[..., Any]:
-    """The component that a node names, if it is allowed."""
+    """The component that a node names, if it is allowed in that part of the configuration."""
     target = node.get("_target_")
-    if target not in ALLOWED:
-        raise ConfigError(f"{path}._target_={target!r} is not among the components of mbvision")
+    part = path.partition(".")[0]
+    if not isinstance(target, str) or target not in ALLOWED or not target.startswith(PARTS.get(part, "")):
+        near = difflib.get_close_matches(str(target)[:200], choices := _choices(part), n=1, cutoff=0.6)
+        hint = f", did you mean {near[0]}?" if near else f"; choose {', '.join(choices)}"
+        raise ConfigError(f"{path}._target_={str(target)[:200]} is not among the components of mbvision{hint}")
     module, _, name = target.rpartition(".")
     component: Callable[..., Any] = getattr(import_module(module), name)
     return component
+
+
+def _choices(part: str) -> list[str]:
+    return sorted(target for target in ALLOWED if target.startswith(PARTS.get(part, "")))
 
 
 def make(node: Config, path: str, **runtime: Any) -> Any:
@@ -105,7 +127,11 @@ def make(node: Config, path: str, **runtime: Any) -> Any:
         raise ConfigError(f"{path} has no key {unknown[0]!r}; it has {sorted(set(known) - set(runtime) - {'self'})}")
     try:
         return component(**arguments, **runtime)
-    except (TypeError, ValueError) as error:
+    except ConfigError as error:
+        if path in str(error):
+            raise
+        raise ConfigError(f"{path}: {error}") from error
+    except (TypeError, ValueError, ArithmeticError) as error:
         raise ConfigError(f"{path}: {error}") from error
 
 
@@ -118,7 +144,7 @@ def deferred(node: Config, path: str) -> Any:
     def call(*positional: Any) -> Any:
         try:
             return component(*positional, **arguments)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
             raise ConfigError(f"{path}: {error}") from error
 
     return call
@@ -132,6 +158,9 @@ def build_network(config: Config, num_classes: Mapping[str, int]) -> Network:
     heads = config["heads"]
     if not heads:
         raise ConfigError("task: no head is configured; try task=ssdlite")
+    for key in ("mean", "std"):
+        if len(config["normalize"][key]) != 3:
+            raise ConfigError(f"normalize.{key}={config['normalize'][key]}: give three numbers, of red, green and blue")
     taps = sorted({tap for head in heads.values() for tap in head["taps"]})
     node = {key: value for key, value in config["backbone"].items() if key not in NOT_THE_BACKBONES}
     backbone = make(node, "backbone", taps=taps)
@@ -163,8 +192,10 @@ def eval_size(config: Config) -> tuple[int, int]:
 
 def _size(value: Any, key: str) -> tuple[int, int]:
     size = [value, value] if isinstance(value, int) and not isinstance(value, bool) else value
-    if not isinstance(size, list | tuple) or len(size) != 2 or not all(isinstance(s, int) and s >= 32 for s in size):
+    if not isinstance(size, list | tuple) or len(size) != 2 or not all(type(s) is int and s >= 32 for s in size):
         raise ConfigError(f"{key}={value}: give one whole number or [height,width], each at least 32")
+    if max(size) > LARGEST_INPUT:
+        raise ConfigError(f"{key}={value}: no side may be above {LARGEST_INPUT} pixels")
     return (size[0], size[1])
 
 

@@ -22,9 +22,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mbvision import __version__
-from mbvision.backbones.pretrained import load_strict
-from mbvision.build import build_network, build_tasks
-from mbvision.errors import CheckpointError
+from mbvision.backbones.pretrained import check_fit, load_strict
+from mbvision.build import build_network, build_tasks, eval_size
+from mbvision.checkpoint_checks import CODE, check_container, check_content, check_description, check_state
+from mbvision.errors import CheckpointError, MBVisionError
 from mbvision.network import Network
 from mbvision.tasks.base import Task
 
@@ -49,8 +50,8 @@ def description(
 def read(path: Path) -> dict[str, Any]:
     """The content of a weight file, on the CPU. Raises `CheckpointError` if it cannot be read."""
     path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path}: there is no such checkpoint file")
+    check_file(path)
+    check_container(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # many kinds, all meaning that the file is damaged or not ours
@@ -61,7 +62,10 @@ def read(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} cannot be loaded: {_reason(error)}") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a dictionary of weights")
-    if "sha256" in content and content["sha256"] != weights_digest(content["state_dict"]):
+    check_content(path, content)
+    if "state_dict" in content:
+        check_state(path, content["state_dict"])
+    if "sha256" in content and content["sha256"] != weights_digest(content.get("state_dict", {})):
         raise CheckpointError(
             f"{path}: the weights do not match their SHA-256, so the file is damaged; use another copy"
         )
@@ -72,11 +76,15 @@ def _reason(error: Exception) -> str:
     """Why ``torch.load`` failed, in one line."""
     text = str(error).strip()
     if found := re.search(r"GLOBAL (\S+)", text):
-        return (
-            f"it holds the Python object {found[1]}, and objects can run code, so only tensors and plain data are read;"
-            " save the weights alone: torch.save(model.state_dict(), FILE)"
-        )
+        return CODE.format(found[1])
     return text.splitlines()[0] if text else type(error).__name__
+
+
+def check_file(path: Path) -> None:
+    """Raise `CheckpointError` unless there is a regular file; nothing is opened."""
+    if not path.is_file():
+        what = "not a regular file" if path.exists() else "there is no such checkpoint file"
+        raise CheckpointError(f"{path}: {what}")
 
 
 def read_any(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
@@ -93,10 +101,14 @@ def read_any(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     state = content.get("state_dict", content.get("model", content))
     if not isinstance(state, Mapping):
         raise CheckpointError(f"{path} holds a {type(state).__name__} where the weights should be; save a state dict")
-    tensors = {re.sub(r"^(module\.|_orig_mod\.)+", "", k): v for k, v in state.items() if isinstance(v, Tensor)}
+    named = {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
+    tensors = {re.sub(r"^(module\.|_orig_mod\.)+", "", name): value for name, value in named.items()}
     if not tensors:
         raise CheckpointError(f"{path} holds no tensors: it is not a file of weights")
-    return tensors, about if isinstance(about, dict) else None
+    if isinstance(about, dict):
+        check_description(path, about)
+        return tensors, about
+    return tensors, None
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
@@ -108,7 +120,16 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | N
         raise CheckpointError(f"{path} is not a whole safetensors file ({error}); use another copy") from error
     if not tensors:
         raise CheckpointError(f"{path} holds no tensors: it is not a file of weights")
-    return tensors, json.loads(metadata["mbvision"]) if "mbvision" in metadata else None
+    if "mbvision" not in metadata:
+        return tensors, None
+    try:
+        about = json.loads(metadata["mbvision"])
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: its description is damaged: {error}; export it anew") from error
+    if not isinstance(about, dict):
+        raise CheckpointError(f"{path}: its description is a {type(about).__name__}, not a mapping; export it anew")
+    check_description(path, about)
+    return tensors, about
 
 
 def weights_digest(weights: Mapping[str, Tensor]) -> str:
@@ -168,10 +189,24 @@ def rebuild(content: Mapping[str, Any], path: Path) -> tuple[Network, dict[str, 
             f"{path} is not a checkpoint of mbvision: it does not say which network it is for."
             " To start from a plain weight file use pretrained= or backbone.weights="
         )
-    config, names = about["config"], about["class_names"]
-    network = build_network(config, {name: len(names[name]) for name in config["heads"]})
-    load_weights(network, network_weights(content), path)
-    return network, build_tasks(config), about
+    check_description(path, about)
+    config = about["config"]
+    sizes = {name: len(about["class_names"][name]) for name in config["heads"]}
+    weights = network_weights(content)
+    try:
+        with torch.device("meta"):  # what the configuration asks for must fit the weights before it takes memory
+            check_fit(build_network(config, sizes), weights)
+        if config.get("input_size") is not None:
+            eval_size(config)
+        network, tasks = build_network(config, sizes), build_tasks(config)
+    except MBVisionError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: its configuration makes no network ({type(error).__name__}: {error}); train it again"
+        ) from error
+    load_weights(network, weights, path)
+    return network, tasks, about
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:

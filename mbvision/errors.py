@@ -1,8 +1,33 @@
 """The errors a user can cause. Each says in one line what is wrong, where, and what to do about it."""
 
+import re
+
+MOST_SHOWN = 2000
+"""Characters of a message: names and values out of a stranger's file may be megabytes."""
+
+_NOT_PRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """Text out of a file for one line on a screen: what would move the cursor, or no encoding has, as an escape."""
+    return _NOT_PRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def is_printable(text: str) -> bool:
+    """Whether ``printable`` leaves a text as it is."""
+    return not _NOT_PRINTABLE.search(text)
+
 
 class MBVisionError(Exception):
     """A mistake in what the user gave us; commands print it without a traceback and exit with code 2."""
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        if "Original Traceback" in text:  # a loader's worker raised it; `mbvision.commands.run` takes out our line
+            return text
+        if len(text) > MOST_SHOWN:
+            text = f"{text[: MOST_SHOWN - 500]} ... {text[-500:]}"
+        return printable(text)
 
 
 class ConfigError(MBVisionError):
@@ -23,6 +48,18 @@ class VideoError(DataError):
 
 class AnnotationError(DataError):
     """An annotation file, or one record of it, cannot be used."""
+
+
+class SizeMismatchError(AnnotationError):
+    """A picture is not as large as its annotation or its mask."""
+
+
+class MaskValueError(AnnotationError):
+    """A mask holds values that belong to no class."""
+
+
+class MaskColourError(AnnotationError):
+    """A mask is drawn in colours that say no class."""
 
 
 class CheckpointError(MBVisionError):

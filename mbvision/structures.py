@@ -13,7 +13,7 @@ Conventions, stated once:
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -233,13 +233,22 @@ class IdentityAnnotations:
         return len(self.image_ids)
 
 
+class Skipped(NamedTuple):
+    """What of an annotation file is left out, repaired or clipped: ``where`` names it, ``reason`` says why."""
+
+    where: str
+    reason: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoxAnnotations:
     """The validated boxes of a whole data set as flat arrays; every reader of boxes and every box metric works on it.
 
     ``xywh`` is as in the file (float64, 0-based left top width height), never clipped, so that metrics agree with the
     reference tools; ``usable`` marks the boxes that may train (some area left inside the picture, neither crowd nor
-    difficult). Boxes are sorted by image: those of image ``i`` are ``offsets[i]:offsets[i + 1]``.
+    difficult). Boxes are sorted by image: those of image ``i`` are ``offsets[i]:offsets[i + 1]``. ``object_numbers``
+    are the places of the boxes (from 0) among the objects of their own file, where every image has a file. ``skipped``
+    tells what is not as the files have it.
     """
 
     class_names: tuple[str, ...]
@@ -255,6 +264,8 @@ class BoxAnnotations:
     difficult: Bool[np.ndarray, " N"]
     usable: Bool[np.ndarray, " N"]
     annotation_ids: Int[np.ndarray, " N"]
+    object_numbers: Int[np.ndarray, " N"] | None = None
+    skipped: tuple[Skipped, ...] = ()
 
     def __len__(self) -> int:
         """The number of images, those without a box included."""

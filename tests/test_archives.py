@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mbvision.data import archives
-from mbvision.data.archives import safe_extract
+from mbvision.data.archives import extract
 from mbvision.errors import DataError
 
 NOISE = np.random.default_rng(0).bytes(2000)
@@ -49,7 +49,7 @@ def test_files_are_unpacked_and_merged_with_what_is_there(tmp_path: Path, kind: 
     (into / "x").mkdir(parents=True)
     (into / "x" / "old").write_bytes(b"old")
     archive = _make(tmp_path, kind, {"x/new": NOISE, "./y/z/deep": b"1", "top": b""})
-    assert safe_extract(archive, into, progress=False) == 3
+    assert extract(archive, into, progress=False) == 3
     assert _files(into) == {"x/old": b"old", "x/new": NOISE, "y/z/deep": b"1", "top": b""}
     assert sorted(path.name for path in into.iterdir()) == ["top", "x", "y"]
 
@@ -59,7 +59,7 @@ def test_files_are_unpacked_and_merged_with_what_is_there(tmp_path: Path, kind: 
 def test_a_name_that_leads_out_is_refused_and_nothing_is_written(tmp_path: Path, kind: str, name: str) -> None:
     archive = _make(tmp_path, kind, {"good": NOISE, name: b"1"})
     with pytest.raises(DataError, match=rf"a\.{kind}: the name .* leads out of the folder"):
-        safe_extract(archive, tmp_path / "into", progress=False)
+        extract(archive, tmp_path / "into", progress=False)
     assert _files(tmp_path / "into") == {}
 
 
@@ -68,7 +68,7 @@ def test_links_and_devices_in_a_tar_are_refused(tmp_path: Path, kind: bytes) -> 
     info = tarfile.TarInfo("bad")
     info.type, info.linkname = kind, "good"
     with pytest.raises(DataError, match="'bad' is a link, a device"):
-        safe_extract(_tar(tmp_path / "a.tar", {"good": NOISE, "bad": info}), tmp_path / "into", progress=False)
+        extract(_tar(tmp_path / "a.tar", {"good": NOISE, "bad": info}), tmp_path / "into", progress=False)
 
 
 def test_a_link_in_a_zip_is_refused(tmp_path: Path) -> None:
@@ -77,29 +77,29 @@ def test_a_link_in_a_zip_is_refused(tmp_path: Path) -> None:
         info.external_attr = (stat.S_IFLNK | 0o777) << 16
         zipped.writestr(info, "/etc/passwd")
     with pytest.raises(DataError, match="'bad' is a link or device"):
-        safe_extract(tmp_path / "a.zip", tmp_path / "into", progress=False)
+        extract(tmp_path / "a.zip", tmp_path / "into", progress=False)
 
 
 def test_a_name_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     archive = _tar(tmp_path / "a.tar", {"x": NOISE, "./x": NOISE})
     with pytest.raises(DataError, match="'x' is in it twice"):
-        safe_extract(archive, tmp_path / "into", progress=False)
+        extract(archive, tmp_path / "into", progress=False)
 
 
 @pytest.mark.parametrize("kind", ["zip", "tgz"])
 def test_a_bomb_is_refused_by_its_ratio(tmp_path: Path, kind: str) -> None:
     archive = _make(tmp_path, kind, {"zeros": bytes(20_000_000)})
     with pytest.raises(DataError, match="far too much for its size"):
-        safe_extract(archive, tmp_path / "into", progress=False)
+        extract(archive, tmp_path / "into", progress=False)
 
 
 def test_too_many_members_or_bytes_are_refused(tmp_path: Path) -> None:
     archive = _make(tmp_path, "tar", {str(k): NOISE for k in range(5)})
     with pytest.raises(DataError, match="more than 4 members"):
-        safe_extract(archive, tmp_path / "into", max_members=4, progress=False)
+        extract(archive, tmp_path / "into", max_members=4, progress=False)
     with pytest.raises(DataError, match="would unpack to more than"):
-        safe_extract(archive, tmp_path / "into", max_bytes=9999, progress=False)
-    assert safe_extract(archive, tmp_path / "into", max_members=5, max_bytes=10_000, progress=False) == 5
+        extract(archive, tmp_path / "into", max_bytes=9999, progress=False)
+    assert extract(archive, tmp_path / "into", max_members=5, max_bytes=10_000, progress=False) == 5
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar", "tgz"])
@@ -108,7 +108,7 @@ def test_a_cut_archive_is_an_error_and_leaves_the_folder_as_it_was(tmp_path: Pat
     archive = _make(tmp_path, kind, {str(k): np.random.default_rng(k).bytes(20_000) for k in range(9)})
     archive.write_bytes(archive.read_bytes()[: int(archive.stat().st_size * kept)])
     with pytest.raises(DataError, match=rf"a\.{kind}: .*get it anew"):
-        safe_extract(archive, tmp_path / "into", progress=False)
+        extract(archive, tmp_path / "into", progress=False)
     assert list((tmp_path / "into").iterdir()) == []
 
 
@@ -118,17 +118,17 @@ def test_a_damaged_file_in_a_zip_is_an_error(tmp_path: Path) -> None:
     content[500] ^= 0xFF
     archive.write_bytes(content)
     with pytest.raises(DataError, match=r"a\.zip: cannot be unpacked"):
-        safe_extract(archive, tmp_path / "into", progress=False)
+        extract(archive, tmp_path / "into", progress=False)
 
 
 @pytest.mark.parametrize("algorithm", ["md5", "sha256"])
 def test_a_checksum_is_compared_first(tmp_path: Path, algorithm: str) -> None:
     archive = _zip(tmp_path / "a.zip", {"x": NOISE})
     digest = hashlib.new(algorithm, archive.read_bytes()).hexdigest()
-    assert safe_extract(archive, tmp_path / "into", checksum=digest.upper(), progress=False) == 1
+    assert extract(archive, tmp_path / "into", checksum=digest.upper(), progress=False) == 1
     wrong = digest[::-1]
     with pytest.raises(DataError, match=f"its {algorithm} is {digest}, not {wrong}"):
-        safe_extract(archive, tmp_path / "into", checksum=wrong, progress=False)
+        extract(archive, tmp_path / "into", checksum=wrong, progress=False)
 
 
 @pytest.mark.parametrize("obstacle", ["link", "file", "folder"])
@@ -144,7 +144,7 @@ def test_a_link_or_another_kind_of_file_in_the_way_is_not_written_through(tmp_pa
     else:
         (into / "z").mkdir()
     with pytest.raises(DataError, match="is in the way"):
-        safe_extract(archive, into, progress=False)
+        extract(archive, into, progress=False)
     assert _files(outside) == {}
     assert not (into / "a").exists()
 
@@ -153,16 +153,16 @@ def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
     left = tmp_path / "into" / ".unpacking-a.zip"
     left.mkdir(parents=True)
     (left / "half").write_bytes(b"1")
-    safe_extract(_zip(tmp_path / "a.zip", {"x": NOISE}), tmp_path / "into", progress=False)
+    extract(_zip(tmp_path / "a.zip", {"x": NOISE}), tmp_path / "into", progress=False)
     assert _files(tmp_path / "into") == {"x": NOISE}
 
 
 def test_what_is_no_archive_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(NOISE)
     with pytest.raises(DataError, match=r"a\.zip: neither a zip nor a tar"):
-        safe_extract(tmp_path / "a.zip", tmp_path / "into", progress=False)
+        extract(tmp_path / "a.zip", tmp_path / "into", progress=False)
     with pytest.raises(DataError, match="no such archive"):
-        safe_extract(tmp_path / "b.zip", tmp_path / "into", progress=False)
+        extract(tmp_path / "b.zip", tmp_path / "into", progress=False)
 
 
 def test_a_full_disk_is_told_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,5 +171,5 @@ def test_a_full_disk_is_told_before_anything_is_written(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(archives.shutil, "disk_usage", lambda _: Usage)
     with pytest.raises(DataError, match="where less is free"):
-        safe_extract(_zip(tmp_path / "a.zip", {"x": NOISE}), tmp_path / "into", progress=False)
+        extract(_zip(tmp_path / "a.zip", {"x": NOISE}), tmp_path / "into", progress=False)
     assert list((tmp_path / "into").iterdir()) == []

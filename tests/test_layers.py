@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "mbvision"
-FLOOR = {"structures", "errors"}
+FLOOR = {"structures", "errors", "files"}
 ALLOWED = {
     "errors": set(),
+    "files": {"errors"},
     "structures": set(),
     "boxes": FLOOR,
+    "checkpoint_checks": FLOOR,
     "masks": FLOOR,
     "draw_complexity": FLOOR,
     "draw": FLOOR,
@@ -23,6 +25,7 @@ ALLOWED = {
     "metrics": FLOOR | {"boxes", "masks", "draw"},
     "data": FLOOR | {"boxes"},
     "network": FLOOR | {"backbones", "heads"},
+    "data_checks": FLOOR | {"data", "draw", "draw_masks", "heads"},
     "tasks": FLOOR | {"boxes", "heads", "losses", "metrics"},
 }
 UPPER = set(ALLOWED) | {"network", "tasks", "build", "checkpoint"}

@@ -28,6 +28,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = [
     "README.md",
     "datasets/README.md",
+    "docs/check_data.md",
     "docs/classification.md",
     "docs/faces.md",
     "docs/several_machines.md",

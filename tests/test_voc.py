@@ -109,7 +109,7 @@ def test_a_bad_file_is_an_error_that_names_file_and_element(tmp_path: Path, name
 def test_an_xml_file_that_is_missing_is_named(tmp_path: Path) -> None:
     root = _set(tmp_path, {"train": {"a": _xml()}})
     (root / "Annotations" / "a.xml").unlink()
-    with pytest.raises(AnnotationError, match=r"a\.xml: cannot be read"):
+    with pytest.raises(AnnotationError, match=r"a\.xml: no such VOC annotation"):
         load_voc(root, "train")
 
 

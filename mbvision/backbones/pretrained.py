@@ -71,11 +71,13 @@ def load_trunk(backbone: Backbone, state: Mapping[str, Tensor]) -> None:
 
 
 def load_strict(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Copy ``state`` into ``module``.
+    """Copy ``state`` into ``module``; raises CheckpointError, before anything is copied, as ``check_fit``."""
+    check_fit(module, state)
+    module.load_state_dict(dict(state))
 
-    Raises CheckpointError, before anything is copied, for the first layer missing, of another shape or kind, or too
-    many.
-    """
+
+def check_fit(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Raise CheckpointError for the first layer missing in ``state``, of another shape or kind, or too many."""
     expected = module.state_dict()
     for name, tensor in expected.items():
         if name not in state:
@@ -90,7 +92,6 @@ def load_strict(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     for name, tensor in state.items():
         if name not in expected:
             raise CheckpointError(f"{name} is {list(tensor.shape)} in the weights and not in the network; {_REMEDY}")
-    module.load_state_dict(dict(state))
 
 
 def _is_cut(backbone: Backbone) -> bool:

@@ -16,6 +16,7 @@ COMMANDS = {
     "predict": "draw and write what a checkpoint finds in pictures",
     "export": "write a checkpoint's weights as safetensors",
     "complexity": "count parameters, multiply-adds and activation memory of a network",
+    "check_data": "say what is wrong in a data set, by file and object",
     "prepare_data": "unpack official archives, convert YOLO data sets",
     "doctor": "say what is installed, and what on this machine will hurt",
 }

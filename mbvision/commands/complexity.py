@@ -126,6 +126,11 @@ def _check(config: Mapping[str, Any]) -> None:
     for key in ("widths", "sizes"):
         if not config[key]:
             raise ConfigError(f"{key}=[]: name at least one")
+    for size in config["sizes"]:
+        try:
+            input_size({"input_size": size})
+        except ConfigError as error:
+            raise ConfigError(f"sizes={config['sizes']}: {error}") from error
     if config["two_stage"] and not any("c5" in head["taps"] for head in config["heads"].values()):
         raise ConfigError("two_stage=true needs a head that reads c5; say task=classification")
 

@@ -3,7 +3,7 @@
 import difflib
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,11 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import ConfigCompositionException, HydraException, OverrideParseException
+from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from mbvision.commands.ranges import check_values
 from mbvision.errors import ConfigError
 
 PATH_KEYS = frozenset(
@@ -32,6 +33,7 @@ PATH_KEYS = frozenset(
         "output",
         "output_dir",
         "picture",
+        "pictures",
         "predictions",
         "resume",
         "run_dir",
@@ -52,9 +54,18 @@ ANY_KIND = frozenset(
 )
 """Keys that take more than one kind of value; their constructors check them."""
 OPTIONAL = frozenset(
-    {"ema_decay", "trainer.gradient_clip_val", "trainer.max_epochs", "trainer.check_val_every_n_epoch"}
+    {
+        "early_stopping",
+        "ema_decay",
+        "threads",
+        "trainer.gradient_clip_val",
+        "trainer.max_epochs",
+        "trainer.check_val_every_n_epoch",
+    }
 )
 """Keys with a default that null switches off."""
+MOST_CHARACTERS, MOST_BRACKETS = 10_000, 100
+"""Of one argument: the parser takes minutes for more, or all of Python's stack."""
 SUITED = {
     "detection": "ssd",
     "segmentation": "segmentation",
@@ -80,15 +91,16 @@ def compose_config(name: str, arguments: Sequence[str]) -> dict[str, Any]:
     overrides = [_quoted(argument) for argument in arguments]
     for argument in arguments:
         key, _, value = argument.partition("=")
-        if value in ("null", "") and (conf_folder() / key).is_dir():
-            raise ConfigError(f"{key}={value}: choose {', '.join(_choices(key))}")
+        if (conf_folder() / key).is_dir() and not value.startswith("[") and value not in (known := _choices(key)):
+            raise ConfigError(_no_such(key, value, known))
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(config_dir=str(conf_folder()), version_base="1.3"):
             overrides += _transform_for_heads(name, overrides)
             config = _composed(name, overrides)
             plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
-            _check_types(name, overrides, plain)
+            defaults = flatten(_composed_groups(conf_folder(), name, tuple(_group_overrides(overrides))))
+            _check_types(defaults, overrides, plain)
     except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: GROUP=null
         raise ConfigError(_explain(name, overrides, error)) from error
     assert isinstance(plain, dict)
@@ -97,6 +109,9 @@ def compose_config(name: str, arguments: Sequence[str]) -> dict[str, Any]:
         result["data"]["sets"] = [_data_set(number, one) for number, one in enumerate(sets)]
     if missing := [key for key, value in result.items() if value == "???"]:
         raise ConfigError(f"{missing[0]}= is missing: say {missing[0]}=...; --help shows the keys")
+    # A reference to another key is null where that may be.
+    nullable = {key for key, value in defaults.items() if value is None or "${" in str(value)} | OPTIONAL
+    check_values(flatten(result), nullable)
     return result
 
 
@@ -178,13 +193,18 @@ def _check_tasks(overrides: Sequence[str]) -> None:
 def _quoted(argument: str) -> str:
     """The argument in Hydra's grammar: a value that the grammar cannot read, or a path, is quoted for it."""
     key, equals, value = argument.partition("=")
-    if not equals or not re.fullmatch(r"[+~]{0,2}[\w./@\[\],:-]+", key):
+    # Hydra's signs for adding and removing keys too: every key that there is has a default.
+    if not equals or len(key) > 200 or not re.fullmatch(r"(?!hydra\b)\w[\w./-]*", key):
         raise ConfigError(f"{argument!r} is not key=value; --help shows the keys")
-    if value and (key.lstrip("+~") in PATH_KEYS or (key == "pretrained" and not value.startswith("torchvision:"))):
+    if len(value) > MOST_CHARACTERS or sum(map(value.count, "[{(")) > MOST_BRACKETS:
+        raise ConfigError(
+            f"{key}={value[:60]}...: a value of {len(value)} characters is none of a key's; --help shows them"
+        )
+    if value and (key in PATH_KEYS or (key == "pretrained" and not value.startswith("torchvision:"))):
         return f"{key}={_literal(value)}" if value != "null" else argument
     try:
         OverridesParser.create().parse_override(argument)
-    except OverrideParseException:
+    except (HydraException, ValueError):  # ValueError: thousands of digits
         return f"{key}={_literal(value)}"
     return argument
 
@@ -200,8 +220,7 @@ def _explain(name: str, overrides: Sequence[str], error: Exception) -> str:
     group = re.search(r"Could not (?:find|load) '([^']+)'", text)
     if group and "/" in group.group(1):
         folder, _, choice = group.group(1).rpartition("/")
-        choices = _choices(folder)
-        return f"{folder}={choice}: there is no such {folder}{nearest(choice, choices)}; choose {', '.join(choices)}"
+        return _no_such(folder, choice, _choices(folder))
     key = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", text)
     if key:
         return f"{key.group(1)}: there is no such key{nearest(key.group(1), _known_keys(name))}; --help shows the keys"
@@ -209,17 +228,22 @@ def _explain(name: str, overrides: Sequence[str], error: Exception) -> str:
     return lines[0] if lines else f"the arguments {' '.join(overrides)} make no sense: {type(error).__name__}"
 
 
+def _no_such(group: str, value: str, choices: Sequence[str]) -> str:
+    return f"{group}={value}: there is no such {group}{nearest(value, choices)}; choose {', '.join(choices)}"
+
+
 def _choices(group: str) -> list[str]:
     return sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
 
 
-def _check_types(name: str, overrides: Sequence[str], config: Any) -> None:
+def _check_types(defaults: Mapping[str, Any], overrides: Sequence[str], config: Any) -> None:
     """Refuse a value of another kind than the key's default: a number, true or false, a list of numbers."""
-    defaults = flatten(_composed_groups(conf_folder(), name, tuple(_group_overrides(overrides))))
     given = flatten(config)
     for override in overrides:
         key = override.partition("=")[0]
         default, value = defaults.get(key), given.get(key)
+        if isinstance(default, dict) and not isinstance(value, dict):
+            raise ConfigError(f"{key}={value}: it has keys of its own, {', '.join(f'{key}.{own}' for own in default)}")
         if key in ANY_KIND or isinstance(default, str | dict | None) or (value is None and key in OPTIONAL):
             continue
         wanted = {bool: "true or false", int: "a whole number", float: "a number", list: "a list"}[type(default)]

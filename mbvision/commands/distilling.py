@@ -21,12 +21,6 @@ logger = logging.getLogger(__name__)
 
 def check_distillation(config: Config) -> None:
     """Refuse senseless values before data are touched."""
-    for key in ("distill_weight", "distill_temperature"):
-        value = config[key]
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-            raise ConfigError(f"{key}={value}: give a number from 0 up")
-    if config["distill_temperature"] == 0:
-        raise ConfigError("distill_temperature=0: give a number above 0")
     if config["distill_pictures"] and not config["distill"]:
         raise ConfigError("distill_pictures= needs a teacher: say distill=PATH of a checkpoint")
 

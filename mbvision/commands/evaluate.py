@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mbvision.commands.compose import compose_config, wants_help
+from mbvision.commands.places import check_places
 from mbvision.errors import ConfigError
 from mbvision.metrics.report import format_table, write_metrics
 
@@ -42,6 +43,7 @@ def main(arguments: Sequence[str]) -> int:
         print(HELP)
         return 0
     config = compose_config("evaluate", arguments)
+    check_places(config)
     if config["predictions"]:
         metrics = score_file(config)
     elif config["checkpoint"]:

@@ -13,7 +13,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMonitor, TQDMProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
-from mbvision import checkpoint
+from mbvision import checkpoint, checkpoint_checks
 from mbvision.build import Config, build_reader, build_tasks, deferred, eval_size, make
 from mbvision.commands.distilling import add_pictures, load_teacher
 from mbvision.data.base import Reader
@@ -33,6 +33,17 @@ from mbvision.structures import MaskAnnotations
 from mbvision.weights import load_pretrained, load_trunk_only
 
 logger = logging.getLogger(__name__)
+
+TRAINING_STATE: Mapping[str, type] = {
+    "state_dict": dict,
+    "epoch": int,
+    "global_step": int,
+    "loops": dict,
+    "callbacks": dict,
+    "optimizer_states": list,
+    "lr_schedulers": list,
+}
+"""What Lightning goes on from, besides the weights."""
 
 
 def load_start(network: Network, config: Config, class_names: Mapping[str, Sequence[str]]) -> None:
@@ -56,11 +67,15 @@ def load_start(network: Network, config: Config, class_names: Mapping[str, Seque
 
 def check_resumable(config: Config, path: Path) -> None:
     """Refuse a checkpoint that is damaged, or of a run with another network or optimizer."""
-    about = checkpoint.read(path).get("mbvision")
-    if not isinstance(about, dict) or not isinstance(about.get("config"), dict):
+    content = checkpoint.read(path)
+    about = content.get("mbvision")
+    wrong = [key for key, kind in TRAINING_STATE.items() if not isinstance(content.get(key), kind)]
+    if not isinstance(about, dict) or not isinstance(about.get("config"), dict) or wrong:
         raise CheckpointError(
-            f"{path} is not a training checkpoint of mbvision; to start from its weights: pretrained="
+            f"{path} is not a training checkpoint of mbvision{f' (no {wrong[0]} in it)' if wrong else ''};"
+            " to start from its weights: pretrained="
         )
+    checkpoint_checks.check_description(path, about)
     for key in ("backbone", "heads"):
         if about["config"].get(key) != config[key]:
             raise ConfigError(f"resume={path}: that run has another {key}; give the same keys as it did")

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from mbvision.errors import ConfigError
+from mbvision.data.yaml_files import read_mapping, write_mapping
+from mbvision.errors import ConfigError, DataError
 
 
 def run_folder(config: Mapping[str, Any]) -> Path:
@@ -38,7 +37,7 @@ def write_config(folder: Path, config: Mapping[str, Any], command: Sequence[str]
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        resolved = yaml.safe_dump({**config, "command": list(command)}, sort_keys=False)
+        resolved = write_mapping({**config, "command": list(command)})
         (folder / "config.yaml").write_text(f"# python tools/train.py {shlex.join(command)}\n{resolved}")
     except OSError as error:
         raise ConfigError(f"run_dir={folder} cannot be written: {error.strerror}") from error
@@ -47,10 +46,9 @@ def write_config(folder: Path, config: Mapping[str, Any], command: Sequence[str]
 def read_command(path: Path) -> list[str]:
     """The command that ``config.yaml`` came from. Raises `ConfigError` if the file does not hold one."""
     try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} cannot be read: give the run's keys again, and another run_dir=") from error
-    command = content.get("command") if isinstance(content, dict) else None
+        command = read_mapping(path, what="config.yaml of a run").get("command")
+    except DataError as error:
+        raise ConfigError(f"{error}: give the run's keys again, and another run_dir=") from error
     if not isinstance(command, list) or not all(isinstance(word, str) and "=" in word for word in command):
         raise ConfigError(f"{path} holds no command: it is not the config.yaml of a run")
     return command

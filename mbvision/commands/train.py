@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mbvision.commands.compose import compose_config, expand_sweeps, wants_help
+from mbvision.commands.places import check_places
 from mbvision.commands.run_folder import read_command, run_folder, write_config
 from mbvision.errors import ConfigError
 
@@ -52,15 +53,36 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     runs = expand_sweeps(arguments)
     for number, overrides in enumerate(runs):
-        config, command = configure(overrides)
+        config, command = prepare(overrides)
         if len(runs) > 1:  # each run of a sweep has a folder of its own in the one that was named
             config["run_dir"] = str(run_folder(config) / str(number))
         train(config, command)
     return 0
 
 
+def prepare(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """As ``configure``, once the files and folders that are named are known to be there."""
+    config, command = compose_command(overrides)
+    check_places(config)
+    _check(config)
+    return config, command
+
+
 def configure(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """The checked configuration and the overrides it came from; ``resume=`` starts from those of the resumed run."""
+    """The checked configuration and the overrides it came from."""
+    config, command = compose_command(overrides)
+    _check(config)
+    return config, command
+
+
+def _check(config: Mapping[str, Any]) -> None:
+    from mbvision.commands.checks import check  # slow to import: not before the keys are known to be right
+
+    check(config)
+
+
+def compose_command(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """The configuration and the overrides it came from; ``resume=`` starts from those of the resumed run."""
     if plain := [argument for argument in overrides if "=" not in argument]:
         raise ConfigError(f"{plain[0]!r} is not key=value; --help shows the keys")
     given = dict(argument.partition("=")[::2] for argument in overrides)
@@ -71,11 +93,7 @@ def configure(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
             given = dict(argument.partition("=")[::2] for argument in command) | given
             given.setdefault("run_dir", str(saved.parent))
     merged = [f"{key}={value}" for key, value in given.items()]
-    config = compose_config("train", merged)
-    from mbvision.commands.checks import check  # slow to import: not before the keys are known to be right
-
-    check(config)
-    return config, merged
+    return compose_config("train", merged), merged
 
 
 def train(config: dict[str, Any], command: Sequence[str]) -> Mapping[str, Any]:
@@ -86,6 +104,7 @@ def train(config: dict[str, Any], command: Sequence[str]) -> Mapping[str, Any]:
     from mbvision.build import build_network, input_size
     from mbvision.commands import fitting
     from mbvision.commands.costs import format_costs, joint_costs
+    from mbvision.commands.data_report import tell_findings
 
     resume = Path(config["resume"]) if config["resume"] else None
     if resume:
@@ -98,6 +117,7 @@ def train(config: dict[str, Any], command: Sequence[str]) -> Mapping[str, Any]:
     train_reader, val_reader = fitting.build_readers(config)
     num_classes = {name: len(train_reader.class_names[name]) for name in config["heads"]}
     network = build_network(config, num_classes)
+    tell_findings(config, network, train_reader, val_reader)
     if len(num_classes) > 1:
         logger.info("%s", format_costs(joint_costs(config, num_classes)))
     fitting.load_start(network, config, train_reader.class_names)

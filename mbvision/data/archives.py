@@ -1,21 +1,25 @@
 """The one door for archives: a zip or tar file is checked, unpacked beside its place, and only then moved there."""
 
+import bz2
+import gzip
 import hashlib
+import lzma
 import os
 import shutil
 import stat
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 from tqdm import tqdm
 
-from mbvision.errors import DataError
+from mbvision.errors import DataError, is_printable
+from mbvision.files import check_file
 
 MAX_MEMBERS = 2_000_000
 """ImageNet, the largest set we know of, has 1.3 million files."""
@@ -26,6 +30,14 @@ MAX_RATIO = 200
 """Unpacked bytes per packed byte: annotation JSON reaches about 10, a bomb 1000 and more."""
 
 _BLOCK = 1024 * 1024
+_MOST_READ = 16 * 1024 * 1024
+_MAX_DEPTH = 64
+_FEW_EMPTY = 10_000
+_COMPRESSED: dict[bytes, Callable[..., Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\0": lzma.open,
+}
 
 
 class _Member(NamedTuple):
@@ -36,9 +48,9 @@ class _Member(NamedTuple):
     open: Callable[[], IO[bytes]]
 
 
-def safe_extract(
-    archive: Path,
-    into: Path,
+def extract(
+    archive: str | Path,
+    into: str | Path,
     *,
     checksum: str | None = None,
     max_bytes: int = MAX_BYTES,
@@ -51,14 +63,14 @@ def safe_extract(
     names given twice, too many members or bytes, and a suspicious compression ratio are refused before anything is
     written. Rights, owners and times are not taken over. Raises ``DataError``, and then leaves ``into`` as it was.
     """
-    if not archive.is_file():
-        raise DataError(f"{archive}: there is no such archive")
+    archive, into = Path(archive), Path(into)
+    check_file(archive, error=DataError, what="archive", remedy="check the path")
     if checksum is not None:
         _check_sum(archive, checksum, progress)
-    into.mkdir(parents=True, exist_ok=True)
     beside = into / f".unpacking-{archive.name}"
-    _remove(beside)  # left over from a run that was killed
     try:
+        into.mkdir(parents=True, exist_ok=True)
+        _remove(beside)  # left over from a run that was killed
         with _members(archive, max_members, max_bytes) as members:
             total = sum(member.size for member in members)
             if total > shutil.disk_usage(into).free:
@@ -71,12 +83,15 @@ def safe_extract(
             _check_merge(path, into / path.name)
         for path in sorted(beside.iterdir()):
             _merge(path, into / path.name)
-    except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # each kind of compression has its own
         raise DataError(
             f"{archive}: cannot be unpacked into {into}: {error}; perhaps cut short: get it anew"
         ) from error
     finally:
-        _remove(beside)
+        with suppress(OSError):
+            _remove(beside)
     return len(members)
 
 
@@ -98,22 +113,39 @@ def _check_sum(archive: Path, checksum: str, progress: bool) -> None:
 def _members(archive: Path, max_members: int, max_bytes: int) -> Iterator[list[_Member]]:
     """The files of an archive, all checked, open for reading."""
     limit = min(max_bytes, MAX_RATIO * archive.stat().st_size)
-    if zipfile.is_zipfile(archive):
+    with open(archive, "rb") as file:
+        start = file.read(6)
+    if start[:4] in (b"PK\3\4", b"PK\5\6"):  # by its start: a tar may end with a zip
         with zipfile.ZipFile(archive) as zipped:
             yield _checked(archive, _zip_members(archive, zipped), max_members, limit)
         return
-    try:
-        tar = tarfile.open(archive)  # noqa: SIM115 (closed below; a file of another kind is told apart here)
-    except tarfile.ReadError as error:
-        raise DataError(f"{archive}: neither a zip nor a tar archive, or cut short: get it anew") from error
-    with tar:
-        yield _checked(archive, _tar_members(archive, tar), max_members, limit)
+    unpack = next((opener for magic, opener in _COMPRESSED.items() if start.startswith(magic)), open)
+    with unpack(archive, "rb") as stream:
+        try:
+            tar = tarfile.open(fileobj=cast(IO[bytes], _Frugal(archive, stream)), mode="r:")  # noqa: SIM115 (closed below)
+        except tarfile.ReadError as error:
+            raise DataError(f"{archive}: neither a zip nor a tar archive, or cut short: get it anew") from error
+        with tar:
+            yield _checked(archive, _tar_members(archive, tar), max_members, limit)
+
+
+class _Frugal:
+    """What tarfile reads from: a header that claims to be huge is refused before it is read into memory."""
+
+    def __init__(self, archive: Path, stream: IO[bytes]) -> None:
+        self._archive, self._stream = archive, stream
+        self.seek, self.tell = stream.seek, stream.tell
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= _MOST_READ:
+            raise DataError(f"{self._archive}: a header of {size} bytes, which no archive needs; not unpacked")
+        return self._stream.read(size)
 
 
 def _checked(archive: Path, members: Iterator[_Member | None], max_members: int, max_bytes: int) -> list[_Member]:
     """Stops at the first member past a limit, so that a bomb is not read to its end."""
     files: dict[str, _Member] = {}
-    total = 0
+    total = empty = 0
     for number, member in enumerate(members, start=1):
         if number > max_members:
             raise DataError(f"{archive}: more than {max_members} members, which no data set has; not unpacked")
@@ -122,9 +154,14 @@ def _checked(archive: Path, members: Iterator[_Member | None], max_members: int,
         if member.name in files:
             raise DataError(f"{archive}: {member.name!r} is in it twice; not unpacked")
         files[member.name] = member
+        empty += member.size == 0
+        if empty > max(_FEW_EMPTY, number // 2):
+            raise DataError(f"{archive}: most of its files are empty, {empty} of the first {number}; not unpacked")
         total += member.size
         if total > max_bytes:
             raise DataError(f"{archive}: would unpack to more than {_gib(max_bytes)}, far too much for its size")
+    if not files:
+        raise DataError(f"{archive}: holds no file")
     return list(files.values())
 
 
@@ -158,6 +195,8 @@ def _inside(archive: Path, name: str) -> str:
     parts = name.split("/")
     if name.startswith("/") or ".." in parts or any(character in name for character in "\0\\:"):
         raise DataError(f"{archive}: the name {name!r} leads out of the folder; not unpacked")
+    if len(parts) > _MAX_DEPTH or not is_printable(name):
+        raise DataError(f"{archive}: the name {name[:100]!r} is none that a data set has; not unpacked")
     return "/".join(part for part in parts if part not in ("", "."))
 
 

@@ -8,14 +8,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from mbvision.data.base import Reader
 from mbvision.data.images import MAX_PIXELS, read_image, stored_size
-from mbvision.errors import AnnotationError
-from mbvision.structures import BoxAnnotations, Geometry, Sample, Target
+from mbvision.errors import SizeMismatchError, is_printable, printable
+from mbvision.structures import BoxAnnotations, Geometry, Sample, Skipped, Target
 
 _logger = logging.getLogger(__name__)
 
@@ -40,6 +41,28 @@ class BoxColumns:
     crowd: Bool[np.ndarray, " N"]
     difficult: Bool[np.ndarray, " N"]
     ids: Int[np.ndarray, " N"]
+    object_numbers: Int[np.ndarray, " N"] | None = None
+    skipped: tuple[Skipped, ...] = ()
+
+
+class Placement(NamedTuple):
+    """How each box lies in its picture: of no area, with none of it inside, more than 1 pixel over the border."""
+
+    empty: Bool[np.ndarray, " N"]
+    outside: Bool[np.ndarray, " N"]
+    overhang: Bool[np.ndarray, " N"]
+
+
+def placement(xywh: Float[np.ndarray, "N 4"], limits: Float[np.ndarray, "N 2"]) -> Placement:
+    """Compare boxes with the (width, height) of their pictures; a box has one fault at most."""
+    empty = np.asarray((xywh[:, 2:] <= 0).any(axis=1))
+    with np.errstate(over="ignore"):  # the far side of a box of 1e308 is infinite, and so over the border
+        far = xywh[:, :2] + xywh[:, 2:]
+    # As training_boxes gives them: float32, so what is narrower than that resolves has no area either.
+    starts, ends = xywh[:, :2].clip(0, limits).astype(np.float32), far.clip(0, limits).astype(np.float32)
+    outside = ~empty & (ends <= starts).any(axis=1)
+    over = ((xywh[:, :2] < -1) | (far > limits + 1)).any(axis=1)
+    return Placement(empty, outside, ~empty & ~outside & over)
 
 
 def assemble(
@@ -55,21 +78,15 @@ def assemble(
     ids = boxes.ids[order]
     crowd, difficult = boxes.crowd[order], boxes.difficult[order]
     limits = pictures.sizes[boxes.pictures[order]][:, ::-1].astype(np.float64)
-    empty = (xywh[:, 2:] <= 0).any(axis=1)
-    # As training_boxes gives them: float32, so what is narrower than that resolves has no area either.
-    starts = xywh[:, :2].clip(0, limits).astype(np.float32)
-    ends = (xywh[:, :2] + xywh[:, 2:]).clip(0, limits).astype(np.float32)
-    outside = ~empty & (ends <= starts).any(axis=1)
-    overhang = ~empty & ~outside & ((xywh[:, :2] < -1) | (xywh[:, :2] + xywh[:, 2:] > limits + 1)).any(axis=1)
+    empty, outside, overhang = placement(xywh, limits)
+    skipped = list(boxes.skipped)
     file_names = np.array(pictures.file_names, dtype=object)[boxes.pictures[order]]
     for what, mask in (
         ("have no area and do not train", empty),
         ("lie wholly outside their picture and do not train", outside),
         ("reach more than 1 pixel over their picture and are clipped", overhang),
     ):
-        rows = np.flatnonzero(mask)
-        first = [f"{ids[row]} in {file_names[row]}" for row in rows[:3]]
-        warn_of_boxes(source, what, len(rows), first)
+        skipped += warn_of_boxes(source, what, [f"{ids[row]} in {file_names[row]}" for row in np.flatnonzero(mask)])
     counts = np.bincount(boxes.pictures, minlength=len(pictures.ids))
     return BoxAnnotations(
         class_names=tuple(class_names),
@@ -85,19 +102,28 @@ def assemble(
         difficult=difficult,
         usable=~(empty | outside | crowd | difficult),
         annotation_ids=ids,
+        object_numbers=None if boxes.object_numbers is None else boxes.object_numbers[order],
+        skipped=tuple(skipped),
     )
 
 
-def warn_of_boxes(source: str, what: str, count: int, first: Sequence[object]) -> None:
-    """One line for all boxes of one cause: how many, and the ids of the first three; none for none."""
-    if count:
-        shown = ", ".join(str(item) for item in first[:3]) + (", ..." if count > 3 else "")
-        _logger.warning("%s: boxes that %s: %d (annotation ids %s)", source, what, count, shown)
+def warn_of_boxes(source: str, what: str, ids: Sequence[object]) -> list[Skipped]:
+    """One line for all boxes of one cause: how many, and the ids of the first three; none for none.
+
+    All of them are returned.
+    """
+    if ids:
+        shown = printable(", ".join(str(item)[:100] for item in ids[:3])) + (", ..." if len(ids) > 3 else "")
+        _logger.warning("%s: boxes that %s: %d (annotation ids %s)", source, what, len(ids), shown)
+    return [Skipped(f"annotation {item}", what) for item in ids]
 
 
 def leads_inside(file_name: str) -> bool:
-    """Whether a file name out of an annotation stays below the folder it is joined to: not absolute, no ``..``."""
-    if not file_name or "\0" in file_name or file_name.startswith(("/", "\\")):
+    """Whether a file name out of an annotation stays below the folder it is joined to: not absolute, no ``..``.
+
+    Characters that no name has on purpose (control characters, halves of surrogate pairs) lead nowhere.
+    """
+    if not file_name or not is_printable(file_name) or file_name.startswith(("/", "\\")):
         return False
     if ".." not in file_name and ":" not in file_name:
         return True
@@ -127,6 +153,11 @@ class BoxReader(Reader):
     def truth(self) -> Mapping[str, BoxAnnotations]:
         """The boxes of all pictures."""
         return {"detection": self.annotations}
+
+    @property
+    def skipped(self) -> Sequence[Skipped]:
+        """What of the annotations was left out or repaired, each by name."""
+        return self.annotations.skipped
 
     def relabelled(self, annotations: BoxAnnotations) -> "BoxReader":
         """The same pictures with other labels: ``annotations`` differ in classes and labels alone."""
@@ -158,7 +189,7 @@ class BoxReader(Reader):
         """The picture without its EXIF orientation, where that is what the annotation describes."""
         path, root = self.path(index), self._folders[index]
         if stored_size(path, root=root) != size:
-            raise AnnotationError(
+            raise SizeMismatchError(
                 f"{path}: the picture is {upright.shape[1]}x{upright.shape[0]}, its annotation says "
                 f"{size[1]}x{size[0]}; correct the annotation, or check data.images="
             )

@@ -20,6 +20,7 @@ from jaxtyping import UInt8
 from mbvision.data.faces import FaceAnnotations, FaceReader, identity_annotations
 from mbvision.data.images import MAX_PIXELS
 from mbvision.errors import AnnotationError, DataError
+from mbvision.files import read_text
 from mbvision.structures import IGNORE, AttributeAnnotations, IdentityAnnotations
 
 SPLITS = {"train": "0", "val": "1", "test": "2"}
@@ -93,10 +94,7 @@ def _table(root: Path, stem: str, *, names: bool) -> _Table:
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise AnnotationError(f"{path}: cannot be read as text: {error}") from error
+    return read_text(path, what="list of CelebA").splitlines()
 
 
 def _read_commas(path: Path) -> _Table:
@@ -111,7 +109,7 @@ def _read_text(path: Path, *, names: bool) -> _Table:
     lines = _lines(path)
     if not names:
         return _Table(path, (), _rows(path, lines, 0, 1, None))
-    if len(lines) < 2 or not lines[0].strip().isdecimal():
+    if len(lines) < 2 or not (lines[0].strip().isdecimal() and len(lines[0]) < 20):
         raise AnnotationError(f"{path}:1: expected the number of pictures, then a line with the attributes' names")
     header = tuple(lines[1].split())
     if len(set(header)) < len(header) or not header:

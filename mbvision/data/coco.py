@@ -7,7 +7,7 @@ Boxes are ``x y w h``, 0-based, in float64 as the file has them. What the file s
 import gc
 import json
 import re
-import stat
+from collections import Counter
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -18,9 +18,11 @@ from jaxtyping import Float, Int
 
 from mbvision.data.boxes import BoxColumns, BoxReader, PictureList, assemble, leads_inside, warn_of_boxes
 from mbvision.data.coco_layout import find_annotations, find_images
+from mbvision.data.coco_runs import is_drawable
 from mbvision.data.images import MAX_PIXELS
-from mbvision.errors import AnnotationError
-from mbvision.structures import BoxAnnotations
+from mbvision.errors import AnnotationError, DataError, is_printable
+from mbvision.files import read_bytes
+from mbvision.structures import BoxAnnotations, Skipped
 
 MAX_JSON_BYTES = 2 * 1024**3
 """Four times instances_train2017.json; a larger file would not fit into memory while it is parsed."""
@@ -50,13 +52,25 @@ def coco(
     return BoxReader(annotations=table, images=folder, max_pixels=max_pixels)
 
 
-def load_coco(path: Path, *, class_names: Sequence[str] | None = None) -> BoxAnnotations:
+def read_coco(annotations: str | Path, images: str | Path) -> BoxReader:
+    """The boxes of an instances file with the pictures in the folder ``images``; outlines are checked as well.
+
+    ``reader.skipped`` lists what was left out or repaired. Raises ``DataError``.
+    """
+    folder = Path(images)
+    if not folder.is_dir():
+        raise DataError(f"{folder}: there is no such folder of pictures")
+    return BoxReader(annotations=load_coco(Path(annotations), outlines=True), images=folder)
+
+
+def load_coco(path: Path, *, class_names: Sequence[str] | None = None, outlines: bool = False) -> BoxAnnotations:
     """The boxes of an instances file; labels follow the rising category ids, or ``class_names`` where given.
 
     Records without a finite box, of an unknown picture or of an unknown category are dropped. ``difficult`` is the
-    record's key ``difficult``, else ``ignore``, else false. Raises ``AnnotationError``.
+    record's key ``difficult``, else ``ignore``, else false. With ``outlines``, which takes twice as long, the outlines
+    that cannot be drawn are named too. Raises ``AnnotationError``.
     """
-    document = parse_document(path)
+    document = parse_document(path, polygons=outlines)
     pictures = picture_list(path, record_list(path, document, "images"))
     classes = class_table(path, record_list(path, document, "categories"), class_names)
     records = record_list(path, document, "annotations", may_be_empty=True)
@@ -68,19 +82,13 @@ def load_coco(path: Path, *, class_names: Sequence[str] | None = None) -> BoxAnn
 
 def parse_document(path: Path, *, polygons: bool = False) -> Record:
     """The JSON document, without its polygons where only boxes are needed: they are most of the bytes."""
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise AnnotationError(f"{path}: not a regular file; name a COCO instances JSON")
-        if status.st_size > MAX_JSON_BYTES:
-            raise AnnotationError(f"{path}: {status.st_size} bytes is above the limit of {MAX_JSON_BYTES}; split it")
-        text = path.read_bytes() if polygons else _POLYGONS.sub(b'"segmentation":[]', path.read_bytes())
-    except OSError as error:
-        raise AnnotationError(f"{path}: cannot be read: {error.strerror}; check data.root=") from error
+    text = read_bytes(path, what="COCO instances JSON", max_bytes=MAX_JSON_BYTES)
+    if not polygons:
+        text = _POLYGONS.sub(b'"segmentation":[]', text)
     collecting = gc.isenabled()
     gc.disable()  # millions of new objects and no garbage: half of the parsing time would go into looking for some
     try:
-        document = json.loads(text)
+        document = json.loads(text, object_pairs_hook=_object)
     except RecursionError as error:
         raise AnnotationError(f"{path}: nested too deeply to be a COCO instances file") from error
     except ValueError as error:
@@ -94,6 +102,15 @@ def parse_document(path: Path, *, polygons: bool = False) -> Record:
             "a list of results belongs to predictions="
         )
     return document
+
+
+def _object(pairs: list[tuple[str, Any]]) -> Record:
+    """One object, each of whose keys must be there once: of two lists of annotations the parser would keep the last."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"the key {twice[:40]!r} is twice in one object")
+    return found
 
 
 def _reason(error: ValueError) -> str:
@@ -173,6 +190,9 @@ def class_table(path: Path, records: list[Record], class_names: Sequence[str] | 
     names = column(path, records, "categories", "name", (str,))
     _unique(path, ids, "categories", "id")
     _unique(path, names, "categories", "name")
+    for index, name in enumerate(names):
+        if not is_printable(name):
+            raise AnnotationError(f"{path}: categories[{index}].name {name[:40]!r} holds characters that no name has")
     if class_names is None:
         pairs = sorted(zip(ids, names, strict=True))
         return ClassTable(tuple(name for _, name in pairs), tuple(number for number, _ in pairs), {})
@@ -196,15 +216,19 @@ def _boxes(path: Path, records: list[Record], pictures: PictureList, classes: Cl
     xywh = _xywh(path, records)
     finite = np.isfinite(xywh).all(axis=1)
     unique, counts = np.unique(ids, return_counts=True)
+    area = _numbers(path, records, "area")
+    skipped: list[Skipped] = []
     for what, which in (
         ("have no finite bbox and are left out", ids[~finite]),
         ("are of a picture which the file does not list and are left out", ids[rows < 0]),
         ("are of a category which the file does not list and are left out", ids[labels < 0]),
         ("share their annotation id with another and are kept", unique[counts > 1]),
+        ("have an area below 0, in whose place that of the box is taken", ids[area < 0]),
+        ("have a segmentation that cannot be drawn and are kept", ids[_undrawable(records, pictures, rows)]),
     ):
-        warn_of_boxes(str(path), what, len(which), list(which[:3]))
-    area = _numbers(path, records, "area")
-    area = np.where(np.isfinite(area), area, xywh[:, 2] * xywh[:, 3])
+        skipped += warn_of_boxes(str(path), what, which.tolist())
+    with np.errstate(over="ignore"):
+        area = np.where(np.isfinite(area) & (area >= 0), area, xywh[:, 2] * xywh[:, 3])
     crowd = np.nan_to_num(_numbers(path, records, "iscrowd")) != 0
     difficult, ignore = (_numbers(path, records, key) for key in ("difficult", "ignore"))
     difficult = np.nan_to_num(np.where(np.isnan(difficult), ignore, difficult)) != 0
@@ -217,7 +241,18 @@ def _boxes(path: Path, records: list[Record], pictures: PictureList, classes: Cl
         crowd=crowd[good],
         difficult=difficult[good],
         ids=ids[good],
+        skipped=tuple(skipped),
     )
+
+
+def _undrawable(records: list[Record], pictures: PictureList, rows: Int[np.ndarray, " N"]) -> list[int]:
+    """The records whose outline is there and cannot be drawn; polygons that were taken out are not seen."""
+    outlines = ((index, record.get("segmentation")) for index, record in enumerate(records))
+    return [
+        index
+        for index, outline in outlines
+        if outline and rows[index] >= 0 and not is_drawable(outline, pictures.sizes[rows[index]].tolist())
+    ]
 
 
 def _labels(path: Path, records: list[Record], classes: ClassTable) -> Int[np.ndarray, " N"]:

@@ -214,5 +214,5 @@ def _drop_wild(path: Path, rows: Sequence[int], shapes: list[Any], sides: Sequen
 
 
 def _warn(path: Path, records: list[Record], rows: Sequence[int]) -> None:
-    ids = [records[row].get("id") for row in rows[:3]]
-    warn_of_boxes(str(path), "have no outline that can be drawn and are left out of the masks", len(rows), ids)
+    ids = [records[row].get("id") for row in rows]
+    warn_of_boxes(str(path), "have no outline that can be drawn and are left out of the masks", ids)

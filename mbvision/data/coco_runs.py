@@ -1,6 +1,9 @@
 """Run lengths of COCO masks, checked before the library that draws them sees them: lists, and packed strings."""
 
+from collections.abc import Sequence
 from typing import Any
+
+_NUMBERS = {int, float}
 
 
 def run_lengths(segmentation: dict[str, Any], size: tuple[int, int]) -> list[int] | None:
@@ -12,6 +15,25 @@ def run_lengths(segmentation: dict[str, Any], size: tuple[int, int]) -> list[int
     if not all(type(run) is int and run >= 0 for run in runs) or sum(runs) != size[0] * size[1]:
         return None
     return runs
+
+
+def is_drawable(segmentation: Any, size: Sequence[int]) -> bool:
+    """Whether an outline can be drawn on a picture of (height, width): run lengths of its size, or polygons.
+
+    Polygons have three points or more, of finite numbers no further out than the picture is large: the drawing
+    library's memory grows with their length.
+    """
+    if isinstance(segmentation, dict):
+        return run_lengths(segmentation, (size[0], size[1])) is not None
+    if not isinstance(segmentation, list):
+        return False
+    side = max(size)
+    for polygon in segmentation:
+        if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2 or set(map(type, polygon)) - _NUMBERS:
+            return False
+        if not (min(polygon) >= -side and max(polygon) <= 2 * side and not any(v != v for v in polygon)):
+            return False
+    return True
 
 
 def unpacked(text: str) -> list[int] | None:

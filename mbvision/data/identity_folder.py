@@ -16,6 +16,7 @@ import numpy as np
 from mbvision.data.faces import FaceAnnotations, FaceReader, identity_annotations
 from mbvision.data.images import MAX_PIXELS, SUFFIXES
 from mbvision.errors import AnnotationError, DataError
+from mbvision.files import read_text
 
 
 class Pair(NamedTuple):
@@ -92,12 +93,9 @@ def _with_pairs(folder: Path, files: Sequence[str], path: Path, max_pixels: int)
 
 def read_pairs(path: Path) -> list[Pair]:
     """The pairs of a file, in its order. Raises `AnnotationError` naming the line."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise AnnotationError(f"{path}: cannot be read as text: {error}") from error
+    lines = read_text(path, what="list of pairs").splitlines()
     header = lines[0].split() if lines else []
-    if len(header) not in (1, 2) or not all(word.isdecimal() and int(word) for word in header):
+    if len(header) not in (1, 2) or not all(_is_number(word) and int(word) for word in header):
         raise AnnotationError(f"{path}:1: expected the number of folds and of pairs, or of pairs alone, as 10 300")
     folds, each = (1, int(header[0])) if len(header) == 1 else (int(header[0]), int(header[1]))
     rows = [(number, line) for number, line in enumerate(lines[1:], start=2) if line.strip()]
@@ -108,10 +106,14 @@ def read_pairs(path: Path) -> list[Pair]:
     return [_pair(path, number, line, place // (2 * each)) for place, (number, line) in enumerate(rows)]
 
 
+def _is_number(word: str) -> bool:
+    return word.isdecimal() and len(word) <= 9  # int() refuses thousands of digits with another error
+
+
 def _pair(path: Path, number: int, line: str, fold: int) -> Pair:
     words = [word.strip() for word in line.split("\t" if "\t" in line else None)]
-    if len(words) == 3 and all(word.isdecimal() for word in words[1:]):
+    if len(words) == 3 and all(_is_number(word) for word in words[1:]):
         return Pair((words[0], int(words[1])), (words[0], int(words[2])), fold, number)
-    if len(words) == 4 and words[1].isdecimal() and words[3].isdecimal() and words[0] != words[2]:
+    if len(words) == 4 and _is_number(words[1]) and _is_number(words[3]) and words[0] != words[2]:
         return Pair((words[0], int(words[1])), (words[2], int(words[3])), fold, number)
-    raise AnnotationError(f"{path}:{number}: {line!r} is neither 'NAME I J' nor 'NAME1 I NAME2 J'")
+    raise AnnotationError(f"{path}:{number}: {line[:100]!r} is neither 'NAME I J' nor 'NAME1 I NAME2 J'")

@@ -17,6 +17,7 @@ from mbvision.data.images import MAX_PIXELS
 from mbvision.data.labels import FileReader
 from mbvision.data.mat_files import struct_rows
 from mbvision.errors import DataError
+from mbvision.files import read_bytes, read_text
 
 DEVKIT = "ILSVRC2012_devkit_t12"
 _FLAT = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG", re.IGNORECASE)
@@ -70,8 +71,8 @@ def _flat_reader(
         )
     path = kit / "data" / "ILSVRC2012_validation_ground_truth.txt"
     try:
-        numbers = [int(line) for line in path.read_text().split()]
-    except (OSError, ValueError) as error:
+        numbers = [int(line) for line in read_text(path, what="list of class numbers").split()]
+    except ValueError as error:
         raise DataError(f"{path}: cannot be read as a list of class numbers: {error}") from error
     label_of = {synset.number: label for label, synset in enumerate(synsets)}
     if unknown := [number for number in numbers if number not in label_of]:
@@ -95,13 +96,14 @@ def read_synsets(kit: Path) -> tuple[Synset, ...]:
     """
     path = kit / "data" / "meta.mat"
     try:
-        rows = struct_rows(path.read_bytes(), "synsets", ("ILSVRC2012_ID", "WNID", "words", "num_children"))
+        content = read_bytes(path, what="MATLAB file of the devkit", remedy="unpack the devkit anew")
+        rows = struct_rows(content, "synsets", ("ILSVRC2012_ID", "WNID", "words", "num_children"))
         synsets = sorted(
             Synset(str(row["WNID"]), str(row["words"]).split(",")[0].strip(), int(row["ILSVRC2012_ID"]))
             for row in rows
             if row["num_children"] == 0
         )
-    except (OSError, ValueError, OverflowError) as error:
+    except (ValueError, OverflowError) as error:
         raise DataError(f"{path}: cannot be read: {error}; unpack the devkit anew") from error
     if not synsets:
         raise DataError(f"{path}: holds no class; unpack the devkit anew")

@@ -5,19 +5,18 @@ missing pixels: a file that is cut or damaged is an ``ImageError``.
 """
 
 import logging
-import os
-import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from mbvision.data.image_checks import bad_png_chunk, ends_blank, is_cut_jpeg, is_short_png
 from mbvision.errors import ImageError
+from mbvision.files import check_file
 
 MAX_PIXELS = 100_000_000
 """Pictures above this many pixels are refused before they are decoded."""
@@ -39,7 +38,17 @@ _TO_UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _TO_STORED = _TO_UPRIGHT | {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
-_STRIP_PIXELS = 16 * 1024 * 1024
+# The same on arrays.
+_TURNS: dict[Image.Transpose, Callable[[np.ndarray], np.ndarray]] = {
+    Image.Transpose.FLIP_LEFT_RIGHT: lambda pixels: pixels[:, ::-1],
+    Image.Transpose.ROTATE_180: lambda pixels: pixels[::-1, ::-1],
+    Image.Transpose.FLIP_TOP_BOTTOM: lambda pixels: pixels[::-1],
+    Image.Transpose.TRANSPOSE: lambda pixels: pixels.swapaxes(0, 1),
+    Image.Transpose.ROTATE_270: lambda pixels: pixels[::-1].swapaxes(0, 1),
+    Image.Transpose.TRANSVERSE: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
+    Image.Transpose.ROTATE_90: lambda pixels: pixels[:, ::-1].swapaxes(0, 1),
+}
+_STRIP_PIXELS = 8 * 1024 * 1024
 # 65535 = 255 * 257: scaling by 257 keeps black, white and all that was 8 bits wide before.
 _EIGHT_BITS = ((np.arange(65536) + 128) // 257).astype(np.uint8)
 _logger = logging.getLogger(__name__)
@@ -54,7 +63,17 @@ def read_image(
     unapplied. Raises ``ImageError`` for everything that is not a whole picture of a known format.
     """
     with open_checked(path, root, max_pixels) as image:
-        return _to_array(image, str(path), upright)
+        turn, pixels = _decoded(image, str(path), upright)
+        kind = image.format
+    del image  # a large one should not be there twice while it is turned
+    if kind in ("JPEG", "MPO") and ends_blank(pixels) and is_cut_jpeg(path.read_bytes()):
+        raise ImageError(f"{path}: cut short or damaged: its data end before its last row; get it anew")
+    return _turned(pixels, turn)
+
+
+def load_image(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:
+    """The upright picture of a file; see ``read_image``."""
+    return read_image(Path(path))
 
 
 def decode_image(
@@ -62,7 +81,8 @@ def decode_image(
 ) -> UInt8[np.ndarray, "H W 3"]:
     """A caller's PIL image by the rules of ``read_image``; ``name`` stands in error messages."""
     _check_pixels(image, name, max_pixels)
-    return _to_array(image, name, upright=True)
+    turn, pixels = _decoded(image, name, upright=True)
+    return _turned(pixels, turn)
 
 
 def image_size(path: Path, *, root: Path | None = None) -> tuple[int, int]:
@@ -78,6 +98,11 @@ def stored_size(path: Path, *, root: Path | None = None) -> tuple[int, int]:
     """The (height, width) of a picture as its file holds it, before EXIF orientation."""
     height, width, _ = _header(path, root)
     return height, width
+
+
+def exif_orientation(path: Path, *, root: Path | None = None) -> int:
+    """The EXIF orientation of a picture, 1 (upright) to 8, from its header; of a PNG as in `image_size`."""
+    return _header(path, root)[2] or 1
 
 
 def load_as_stored(image: Image.Image, name: str) -> Image.Image:
@@ -103,7 +128,9 @@ def _header(path: Path, root: Path | None) -> tuple[int, int, int]:
 @contextmanager
 def open_checked(path: Path, root: Path | None, max_pixels: int | None) -> Iterator[Image.Image]:
     """Check the file and read the picture's header; the pixels are still to be decoded. Raises ``ImageError``."""
-    _check_file(path, root)
+    check_file(
+        path, error=ImageError, what="picture", remedy="check data.images= and the annotations' file names", root=root
+    )
     try:
         file = open(path, "rb")  # noqa: SIM115 (closed below; the errors of reading are not those of opening)
     except OSError as error:
@@ -124,25 +151,6 @@ def open_checked(path: Path, root: Path | None, max_pixels: int | None) -> Itera
             yield image
 
 
-def _check_file(path: Path, root: Path | None) -> None:
-    """Refuse what is not a regular file, or lies outside ``root``; nothing is opened."""
-    try:
-        mode = os.stat(path).st_mode
-    except FileNotFoundError as error:
-        raise ImageError(f"{path}: no such picture; check data.images= and the annotations' file names") from error
-    except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        raise ImageError(f"{path}: cannot be opened: {error}") from error
-    if not stat.S_ISREG(mode):
-        raise ImageError(f"{path}: not a regular file, so it is not opened")
-    if root is not None and not Path(os.path.realpath(path)).is_relative_to(_resolved(root)):
-        raise ImageError(f"{path}: leads out of {root}, so it is not opened; copy the picture there")
-
-
-@lru_cache(maxsize=64)
-def _resolved(root: Path) -> Path:
-    return root.resolve()
-
-
 def _check_pixels(image: Image.Image, name: str, max_pixels: int) -> None:
     if image.width * image.height > max_pixels:
         raise ImageError(
@@ -152,62 +160,75 @@ def _check_pixels(image: Image.Image, name: str, max_pixels: int) -> None:
 
 
 def _load(image: Image.Image, name: str) -> None:
+    file = getattr(image, "fp", None)  # None where a caller's picture is decoded already
+    if image.format == "PNG" and file is not None and (place := bad_png_chunk(file)) is not None:
+        raise ImageError(f"{name}: damaged: the checksum of its pixels at byte {place} is wrong; get it anew")
     try:
         image.load()
     except Exception as error:  # Pillow's decoders raise a dozen kinds
         raise ImageError(f"{name}: cut short or damaged: {error}") from error
+    if image.mode == "P" and image.palette is None:
+        raise ImageError(f"{name}: damaged: it has no palette; save it anew")
+    if image.format != "PNG" or file is None or file.closed:
+        return
+    if _last_row_is_blank(image) and is_short_png(file):
+        raise ImageError(f"{name}: cut short or damaged: its rows end too early; get it anew")
 
 
-def _to_array(image: Image.Image, name: str, upright: bool) -> UInt8[np.ndarray, "H W 3"]:
-    """Decode, turn, convert. Decoding comes first and alone, so that no error of it can be taken for one of EXIF's."""
+def _last_row_is_blank(image: Image.Image) -> bool:
+    return not np.asarray(image.crop((0, image.height - 1, image.width, image.height))).any()
+
+
+def _decoded(image: Image.Image, name: str, upright: bool) -> tuple[Image.Transpose | None, UInt8[np.ndarray, "H W 3"]]:
+    """The pixels, and how they are to be turned.
+
+    Decoding comes first and alone, so that no error of it can be taken for one of EXIF's.
+    """
     turned_by_pillow = _tiff_orientation(image)
     _load(image, name)
     if turned_by_pillow:
         turn = None if upright else _TO_STORED.get(turned_by_pillow)
     else:
         turn = _TO_UPRIGHT.get(_orientation(image, name)) if upright else None
-    if image.mode != "RGB" and image.mode.startswith(("I", "F")):
-        array = _deep_gray(image, name)
-        if turn is not None:
-            array = np.asarray(Image.fromarray(array).transpose(turn))
-        return np.repeat(array[:, :, None], 3, axis=2)
-    if turn is not None:
-        image = image.transpose(turn)
-    return _rgb_array(image, name)
+    return turn, _rgb_array(image, name)
+
+
+def _turned(pixels: UInt8[np.ndarray, "H W 3"], turn: Image.Transpose | None) -> UInt8[np.ndarray, "H2 W2 3"]:
+    return pixels if turn is None else np.ascontiguousarray(_TURNS[turn](pixels))
 
 
 def _rgb_array(image: Image.Image, name: str) -> UInt8[np.ndarray, "H W 3"]:
-    """One copy of the pixels; a large picture goes in strips, so that Pillow's own copies of it stay small."""
+    """One copy of the pixels; a large picture goes in strips, so that copies of other kinds stay small."""
     width, height = image.size
     rows = max(1, _STRIP_PIXELS // width)
     if rows >= height:
-        return np.array(_to_rgb(image, name))
+        return np.array(_rgb(image, name, image.format))
     array = np.empty((height, width, 3), dtype=np.uint8)
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
-        array[top:bottom] = np.asarray(_to_rgb(image.crop((0, top, width, bottom)), name))
+        array[top:bottom] = _rgb(image.crop((0, top, width, bottom)), name, image.format)
     return array
 
 
-def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+def _rgb(image: Image.Image, name: str, kind: str | None) -> UInt8[np.ndarray, "H W 3"]:
+    if image.mode.startswith(("I", "F")):
+        return np.repeat(_deep_gray(image, name, kind)[:, :, None], 3, axis=2)
     if image.mode == "RGB":
-        return image
+        return np.asarray(image)
     try:
         if image.mode in ("P", "PA"):  # keeps the colour below transparent pixels
             image = image.convert("RGBA")
-        return image.convert("RGB")
+        return np.asarray(image.convert("RGB"))
     except ValueError as error:
         raise ImageError(f"{name}: colours of mode {image.mode} cannot be read; save the picture as RGB") from error
 
 
-def _deep_gray(image: Image.Image, name: str) -> UInt8[np.ndarray, "H W"]:
+def _deep_gray(image: Image.Image, name: str, kind: str | None) -> UInt8[np.ndarray, "H W"]:
     """16-bit gray as 8 bits. (RGB of 16 bits comes from Pillow as its upper 8 bits, at most 1 off the scaled value.)"""
-    values = np.asarray(image)
-    sixteen_bits = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
-    if not sixteen_bits:
-        kind = "floating-point" if image.mode == "F" else "32-bit"
-        raise ImageError(f"{name}: {kind} pixels have no known range; save the picture with 8 or 16 bits")
-    return _EIGHT_BITS[values]
+    if not (image.mode.startswith("I;16") or (image.mode == "I" and kind == "PNG")):
+        what = "floating-point" if image.mode == "F" else "32-bit"
+        raise ImageError(f"{name}: {what} pixels have no known range; save the picture with 8 or 16 bits")
+    return _EIGHT_BITS[np.asarray(image)]
 
 
 def _tiff_orientation(image: Image.Image) -> int:

@@ -14,21 +14,17 @@ from typing import Protocol
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Int, UInt8
 from PIL import Image
 
 from mbvision.data.base import Reader
 from mbvision.data.images import MAX_PIXELS, load_as_stored, open_checked, read_image, stored_size
-from mbvision.errors import AnnotationError, DataError
+from mbvision.data.mask_colours import Colour, labels_of_colours
+from mbvision.errors import AnnotationError, DataError, MaskValueError, SizeMismatchError, is_printable
 from mbvision.structures import IGNORE, Geometry, MaskAnnotations, MaskScheme, Sample, Target
 
 Size = tuple[int, int]
-Colour = tuple[int, int, int]
 Labels = UInt8[np.ndarray, "H W"]
-
-VOC_VOID = (224, 224, 192)
-VOID_COLOURS: tuple[Colour, ...] = ((0, 0, 0), (255, 255, 255), VOC_VOID)
-"""Black, white and Pascal VOC's border: ignored in masks of colours, unless a class has that colour."""
 
 _ALTERED = {
     "JPEG": "JPEG is lossy, so its labels are not those that were drawn",
@@ -67,6 +63,8 @@ def mask_scheme(
         raise DataError(f"{source}: {len(names)} classes, {len(values)} values, {len(colours)} colours; give 1 to 255")
     if twice := [name for number, name in enumerate(names) if name in names[:number]]:
         raise DataError(f"{source}: the class {twice[0]!r} is there twice; remove one")
+    if nameless := [name for name in names if not name or not is_printable(name)]:
+        raise DataError(f"{source}: {nameless[0][:40]!r} is no name of a class")
     if wrong := [value for value in (*values, *void) if not 0 <= value <= 255]:
         raise DataError(f"{source}: the mask value {wrong[0]} is outside 0..255")
     if len(set(values) | set(void)) < len(values) + len(void):
@@ -93,10 +91,22 @@ def read_mask(
         _refuse_altered(image, path)
         image = load_as_stored(image, str(path))
         check_size(path, (image.height, image.width), size)
-        if image.mode in ("RGB", "RGBA"):
-            return _labels_of_colours(np.asarray(image), scheme, path)
+        if image.mode in ("RGB", "RGBA") and scheme.palette:
+            return labels_of_colours(np.asarray(image), scheme, path)
         values = _values(image, path)
     return labels_of_values(values, scheme, path, remedy=remedy)
+
+
+def load_mask(path: str | Path, num_classes: int) -> Labels:
+    """The labels 0 to ``num_classes - 1``, and 255, that a mask file holds; see ``read_mask``.
+
+    Colours say nothing here, since it is not known what they stand for: a mask of colours is an ``AnnotationError``.
+    """
+    if not 1 <= num_classes <= IGNORE:
+        raise DataError(f"{path}: cannot be read with num_classes={num_classes}; a mask has 1 to {IGNORE} classes")
+    names = tuple(f"class {label}" for label in range(num_classes))
+    scheme = MaskScheme(class_names=names, stored=tuple(range(num_classes)), ignored=(IGNORE,), palette=())
+    return read_mask(Path(path), root=None, scheme=scheme)
 
 
 def _refuse_altered(image: Image.Image, path: Path) -> None:
@@ -110,7 +120,7 @@ def _refuse_altered(image: Image.Image, path: Path) -> None:
 def check_size(path: Path, found: Size, wanted: Size | None) -> None:
     """Raise ``AnnotationError`` where a mask has not the (height, width) of its picture."""
     if wanted is not None and found != wanted:
-        raise AnnotationError(
+        raise SizeMismatchError(
             f"{path}: the mask is {found[1]}x{found[0]}, its picture {wanted[1]}x{wanted[0]}; export it at that size"
         )
 
@@ -119,10 +129,8 @@ def _values(image: Image.Image, path: Path) -> Int[np.ndarray, "H W"] | UInt8[np
     """What the file holds for each pixel: palette index, gray value, or 0 and 1."""
     if image.mode == "1":
         return np.asarray(image).astype(np.uint8)
-    if image.mode in ("P", "L"):
+    if image.mode in ("P", "L") or image.mode.startswith("I"):
         return np.asarray(image)
-    if image.mode.startswith("I"):
-        return np.asarray(image).astype(np.int64)
     raise AnnotationError(f"{path}: a mask cannot be of mode {image.mode}; save it as 8-bit gray or palette PNG")
 
 
@@ -136,63 +144,27 @@ def labels_of_values(
         if outside.any():
             raise _stray(values[outside], path, remedy)
         values = values.astype(np.uint8)
-    if not known[values].all():
-        raise _stray(values[~known[values]], path, remedy)
-    labels: Labels = cv2.LUT(np.ascontiguousarray(values), table)
+    values = np.ascontiguousarray(values)
+    if not (good := cv2.LUT(values, known)).all():  # a lookup by NumPy's index takes eight times the memory
+        raise _stray(values[good == 0], path, remedy)
+    labels: Labels = cv2.LUT(values, table)
     return labels
 
 
 @lru_cache(maxsize=16)
-def _lookup(scheme: MaskScheme) -> tuple[UInt8[np.ndarray, "256"], Bool[np.ndarray, "256"]]:
-    """The label of each value, and whether the scheme knows the value."""
-    table, known = np.full(256, IGNORE, dtype=np.uint8), np.zeros(256, dtype=bool)
+def _lookup(scheme: MaskScheme) -> tuple[UInt8[np.ndarray, "256"], UInt8[np.ndarray, "256"]]:
+    """The label of each value, and 1 where the scheme knows the value."""
+    table, known = np.full(256, IGNORE, dtype=np.uint8), np.zeros(256, dtype=np.uint8)
     table[list(scheme.stored)] = np.arange(len(scheme.stored), dtype=np.uint8)
-    known[list(scheme.stored + scheme.ignored)] = True
+    known[list(scheme.stored + scheme.ignored)] = 1
     return table, known
 
 
-def _stray(values: Int[np.ndarray, " N"], path: Path, remedy: str) -> AnnotationError:
+def _stray(values: Int[np.ndarray, " N"], path: Path, remedy: str) -> MaskValueError:
     found, counts = np.unique(values, return_counts=True)
     shown = ", ".join(f"{v} ({n} pixels)" for v, n in zip(found[:3].tolist(), counts[:3].tolist(), strict=True))
     more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-    return AnnotationError(f"{path}: mask values that belong to no class: {shown}{more}; {remedy}")
-
-
-def _labels_of_colours(pixels: UInt8[np.ndarray, "H W C"], scheme: MaskScheme, path: Path) -> Labels:
-    """The label of each colour; transparency plays no part."""
-    codes, labels = _colour_table(scheme)
-    pixel_codes = pixels[..., :3].astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.int32)
-    place = np.searchsorted(codes, pixel_codes).clip(max=len(codes) - 1)
-    unknown = codes[place] != pixel_codes
-    found = labels[place]
-    if unknown.any():
-        code = int(pixel_codes[unknown][0])
-        raise AnnotationError(
-            f"{path}: a mask of colours with {_colour(code)}, which no class has ({int(unknown.sum())} pixels of such "
-            "colours); save one channel of class indices, or give the classes' colours"
-        )
-    if (found < 0).any():
-        code = int(pixel_codes[found < 0][0])
-        raise AnnotationError(
-            f"{path}: the colour {_colour(code)} belongs to two classes; save one channel of class indices"
-        )
-    return found.astype(np.uint8)
-
-
-@lru_cache(maxsize=16)
-def _colour_table(scheme: MaskScheme) -> tuple[Int[np.ndarray, " N"], Int[np.ndarray, " N"]]:
-    """Colours as numbers, rising, and the label of each; -1 for a colour of two classes."""
-    label_of: dict[Colour, int] = {}
-    for label, colour in enumerate(scheme.palette):
-        label_of[colour] = -1 if colour in label_of else label
-    for colour in VOID_COLOURS:
-        label_of.setdefault(colour, IGNORE)
-    pairs = sorted(((r << 16) + (g << 8) + b, label) for (r, g, b), label in label_of.items())
-    return np.array([code for code, _ in pairs], dtype=np.int32), np.array([label for _, label in pairs], np.int16)
-
-
-def _colour(code: int) -> str:
-    return f"RGB ({code >> 16}, {code >> 8 & 255}, {code & 255})"
+    return MaskValueError(f"{path}: mask values that belong to no class: {shown}{more}; {remedy}")
 
 
 class MaskSource(Protocol):
@@ -269,7 +241,7 @@ class MaskReader(Reader):
     ) -> UInt8[np.ndarray, "H W 3"]:
         """The picture without its EXIF orientation, where that is what the mask was drawn on."""
         if stored_size(item.image, root=item.image_root) != size:
-            raise AnnotationError(
+            raise SizeMismatchError(
                 f"{item.image}: the picture is {upright[1]}x{upright[0]}, its mask {size[1]}x{size[0]}; export the "
                 "mask at the picture's size"
             )

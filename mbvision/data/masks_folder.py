@@ -15,9 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mbvision.data.images import MAX_PIXELS, SUFFIXES
-from mbvision.data.masks import Colour, MaskItem, MaskReader, mask_file, mask_reader, mask_scheme, voc_palette
+from mbvision.data.mask_colours import Colour
+from mbvision.data.masks import MaskItem, MaskReader, mask_file, mask_reader, mask_scheme, voc_palette
 from mbvision.data.voc_layout import list_stems
 from mbvision.errors import DataError
+from mbvision.files import read_text
 from mbvision.structures import IGNORE, MaskScheme
 
 _MASK_FOLDERS = ("masks", "labels", "annotations")
@@ -165,10 +167,7 @@ def _scheme(root: Path, classes: Sequence[str] | str | Path | None, void: int | 
 
 
 def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: cannot be read as text: {error}") from error
+    return read_text(file, what="list of classes")
 
 
 def _json_scheme(file: Path, void: tuple[int, ...]) -> MaskScheme:

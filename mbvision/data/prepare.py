@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mbvision.data.archives import safe_extract
+from mbvision.data.archives import extract
 from mbvision.errors import ConfigError, DataError
+from mbvision.files import read_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,11 +122,11 @@ def prepare(name: str, archives: Path, root: Path, *, progress: bool = True) -> 
         return counts
     missing = [archive for archive in official.archives if not (archives / archive.name).is_file()]
     if missing:
-        lines = [f"  {archive.name} ({archive.size}): {archive.page}" for archive in missing]
-        raise DataError(f"{archives}: put these archives there, then run this again:\n" + "\n".join(lines))
+        listed = ", ".join(f"{archive.name} ({archive.size}) from {archive.page}" for archive in missing)
+        raise DataError(f"{archives}: put these archives there, then run this again: {listed}")
     into = root.parent if official.folder and root.name == official.folder else root
     for archive in official.archives:
-        safe_extract(archives / archive.name, into, checksum=archive.md5, progress=progress)
+        extract(archives / archive.name, into, checksum=archive.md5, progress=progress)
     counts = _count(official, root)
     wrong = [
         f"{path}: {counts[path]} of {wanted}" for path, wanted in official.contents.items() if counts[path] != wanted
@@ -150,5 +151,5 @@ def _size(path: Path) -> int:
     if path.is_dir():
         return sum(1 for child in path.iterdir() if child.is_file())
     if path.suffix == ".txt" and path.is_file():
-        return len(path.read_text(encoding="utf-8").split())
+        return len(read_text(path, what="list").split())
     return int(path.is_file())

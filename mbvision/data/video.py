@@ -7,7 +7,6 @@ is only a promise; `FrameSource.frames_read` is what came.
 
 import itertools
 import os
-import stat
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -22,6 +21,7 @@ from av.stream import Disposition
 from mbvision.data.frames import FrameSource, Picture, sensible_rate
 from mbvision.data.images import MAX_PIXELS
 from mbvision.errors import VideoError
+from mbvision.files import check_file
 
 SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg"),
@@ -39,7 +39,7 @@ def open_video(path: Path, *, max_pixels: int = MAX_PIXELS) -> "VideoFile":
 
     Raises ``VideoError`` for everything that is no video with at least one readable frame.
     """
-    _check_file(path)
+    check_file(path, error=VideoError, what="video", remedy="source= takes a file, a folder, a glob or camera:0")
     try:
         # From the descriptor, the file object has no name: FFmpeg takes a suffix for a hint, and warns of a mismatch.
         file = open(os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0)), "rb")  # noqa: SIM115 (VideoFile closes it)
@@ -120,7 +120,7 @@ class VideoFile(FrameSource):
         started = False
         try:
             for packet in self._container.demux(self._stream):
-                self._packets += 1
+                self._packets += packet.size > 0  # the last one only asks for the frames that are left
                 try:
                     frames = packet.decode()
                 except _ERRORS as error:  # a recording may begin with packets whose reference was never there
@@ -129,6 +129,11 @@ class VideoFile(FrameSource):
                         return
                     continue
                 for frame in frames:
+                    if frame.is_corrupt:  # the decoder has filled it up
+                        self._failure = "a frame is damaged"
+                        if started:
+                            return
+                        continue
                     started, self._failure = True, ""
                     yield frame
         except _ERRORS as error:
@@ -144,20 +149,12 @@ class VideoFile(FrameSource):
         if promised - self._packets > max(1, promised // 50):
             return f"it is cut short: its header promises {promised} frames"
         duration = self.duration_declared or 0.0
-        if duration - last_s - float(1 / self.rate) > max(1.0, duration / 10):
+        # Of several streams the duration is that of the longest, and sound may go on for a while.
+        alone = self._stream.duration is not None or len(self._container.streams) == 1
+        gap = max(float(2 / self.rate), duration / 50) if alone else max(1.0, duration / 10)
+        if duration - last_s - float(1 / self.rate) > gap:
             return f"it is cut short: it ends at {last_s:.1f} s, its header promises {duration:.1f} s"
         return None
-
-
-def _check_file(path: Path) -> None:
-    try:
-        mode = os.stat(path).st_mode
-    except FileNotFoundError as error:
-        raise VideoError(f"{path}: no such video; source= takes a file, a folder, a glob or camera:0") from error
-    except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        raise VideoError(f"{path}: cannot be opened: {error}") from error
-    if not stat.S_ISREG(mode):
-        raise VideoError(f"{path}: not a regular file, so it is not opened")
 
 
 def _video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:

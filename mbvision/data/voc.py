@@ -1,5 +1,6 @@
 """Pascal VOC boxes: XML files, checked once and kept as flat arrays. Boxes become 0-based ``x y w h`` in float64."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from mbvision.data.voc_layout import VocItem, find_items, sibling_files, year_it
 from mbvision.data.voc_xml import VocFile, parse_voc_xml
 from mbvision.errors import AnnotationError
 from mbvision.structures import BoxAnnotations
+
+_logger = logging.getLogger(__name__)
 
 # fmt: off
 VOC_CLASSES = (  # doi:10.1007/s11263-009-0275-4, table 1, in the development kit's order
@@ -35,8 +38,13 @@ def voc(
     those of ``load_voc``.
     """
     items, siblings = find_items(Path(root), split, None if images is None else Path(images))
-    table = _load(items, siblings, source=f"{root} {split}", class_names=class_names)
+    table = load_items(items, siblings, source=f"{root} {split}", class_names=class_names)
     return BoxReader(annotations=table, images=[item.folder for item in items], max_pixels=max_pixels)
+
+
+def read_voc(root: str | Path, split: str) -> BoxReader:
+    """A split of a VOC data set; see ``voc``. ``reader.skipped`` lists what was left out or repaired."""
+    return voc(root=root, split=split)
 
 
 def load_voc(devkit_year_folder: Path, split: str, *, class_names: Sequence[str] | None = None) -> BoxAnnotations:
@@ -48,12 +56,13 @@ def load_voc(devkit_year_folder: Path, split: str, *, class_names: Sequence[str]
     """
     items = year_items(devkit_year_folder, split)
     siblings = sibling_files(devkit_year_folder)
-    return _load(items, siblings, source=f"{devkit_year_folder} {split}", class_names=class_names)
+    return load_items(items, siblings, source=f"{devkit_year_folder} {split}", class_names=class_names)
 
 
-def _load(
-    items: Sequence[VocItem], siblings: Iterable[Path], *, source: str, class_names: Sequence[str] | None
+def load_items(
+    items: Sequence[VocItem], siblings: Iterable[Path], *, source: str, class_names: Sequence[str] | None = None
 ) -> BoxAnnotations:
+    """The boxes of these files, as `load_voc` gives them; ``source`` names them in warnings."""
     files = [parse_voc_xml(item.xml) for item in items]
     if class_names is None:
         class_names = _class_names(files, set(siblings) - {item.xml for item in items})
@@ -78,12 +87,18 @@ def _class_names(files: Iterable[VocFile], others: Iterable[Path]) -> tuple[str,
             names |= {thing.name for thing in parse_voc_xml(path).objects}
         except AnnotationError:
             continue
-    return VOC_CLASSES if names <= set(VOC_CLASSES) else tuple(sorted(names))
+    if names <= set(VOC_CLASSES):
+        return VOC_CLASSES
+    if names & set(VOC_CLASSES):  # perhaps a misspelt one
+        _logger.warning(
+            "%s: not among Pascal VOC's classes, so those of the XML files are taken", sorted(names - set(VOC_CLASSES))
+        )
+    return tuple(sorted(names))
 
 
 def _columns(items: Sequence[VocItem], files: Sequence[VocFile], class_names: Sequence[str], source: str) -> BoxColumns:
     label = {name: index for index, name in enumerate(class_names)}
-    rows, labels, xywh, difficult = [], [], [], []
+    rows, labels, xywh, difficult, numbers = [], [], [], [], []
     without_box, swapped = [], []
     for row, (item, file) in enumerate(zip(items, files, strict=True)):
         for number, thing in enumerate(file.objects):
@@ -100,15 +115,20 @@ def _columns(items: Sequence[VocItem], files: Sequence[VocFile], class_names: Se
             labels.append(label[thing.name])
             xywh.append(thing.box)
             difficult.append(thing.difficult)
-    warn_of_boxes(source, "have no finite bndbox and are left out", len(without_box), without_box)
-    warn_of_boxes(source, "have min and max exchanged and are put right", len(swapped), swapped)
+            numbers.append(number)
+    skipped = warn_of_boxes(source, "have no finite bndbox and are left out", without_box)
+    skipped += warn_of_boxes(source, "have min and max exchanged and are put right", swapped)
     boxes = np.array(xywh, dtype=np.float64).reshape(-1, 4)
+    with np.errstate(over="ignore"):
+        areas = boxes[:, 2] * boxes[:, 3]
     return BoxColumns(
         pictures=np.array(rows, dtype=np.int64),
         xywh=boxes,
         labels=np.array(labels, dtype=np.int64),
-        areas=boxes[:, 2] * boxes[:, 3],
+        areas=areas,
         crowd=np.zeros(len(boxes), dtype=bool),
         difficult=np.array(difficult, dtype=bool),
         ids=np.arange(1, len(boxes) + 1),
+        object_numbers=np.array(numbers, dtype=np.int64),
+        skipped=tuple(skipped),
     )

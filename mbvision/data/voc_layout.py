@@ -8,6 +8,7 @@ from typing import NamedTuple
 from mbvision.data.boxes import leads_inside
 from mbvision.data.images import SUFFIXES
 from mbvision.errors import AnnotationError, DataError
+from mbvision.files import read_text
 
 _LIST = "ImageSets/Main/{}.txt"
 
@@ -116,10 +117,7 @@ def _xml_files(folder: Path) -> list[Path]:
 
 def list_stems(file: Path) -> list[str]:
     """The names in a split file, one a line; a picture's suffix is taken off."""
-    try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: cannot be read as text: {error}") from error
+    lines = [line.strip() for line in read_text(file, what="list of a split").splitlines()]
     stems = [line[: line.rindex(".")] if line.lower().endswith(SUFFIXES) else line for line in lines if line]
     for stem in stems:
         if not leads_inside(stem):

@@ -4,15 +4,13 @@ The larger training split ``train_aug`` is read from its list and ``Segmentation
 2012 and the Semantic Boundaries Dataset (SBD, doi:10.1109/ICCV.2011.6126343).
 """
 
-import stat
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from mbvision.data.images import MAX_PIXELS
+from mbvision.data.mask_colours import VOC_VOID, Colour
 from mbvision.data.masks import (
-    VOC_VOID,
-    Colour,
     Labels,
     MaskItem,
     MaskReader,
@@ -28,6 +26,7 @@ from mbvision.data.mat_files import struct_field
 from mbvision.data.voc import VOC_CLASSES
 from mbvision.data.voc_layout import find_list, list_stems, picture_names
 from mbvision.errors import AnnotationError, DataError
+from mbvision.files import read_bytes, read_text
 from mbvision.structures import MaskScheme
 
 VOC_MASK_CLASSES = ("background", *VOC_CLASSES)
@@ -163,12 +162,10 @@ def _mat_file(path: Path, scheme: MaskScheme) -> MaskSource:
 
 def read_sbd_mask(path: Path, *, scheme: MaskScheme, size: Size | None = None) -> Labels:
     """The labels of one of SBD's ``cls/*.mat``: the array ``GTcls.Segmentation``; SBD ignores no pixel."""
+    content = read_bytes(path, what="MATLAB file of SBD", remedy="unpack SBD anew", max_bytes=_MAX_MAT_BYTES)
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_MAT_BYTES:
-            raise AnnotationError(f"{path}: not a MATLAB file of at most {_MAX_MAT_BYTES} bytes, as SBD's are")
-        values = struct_field(path.read_bytes(), "GTcls", "Segmentation")
-    except (OSError, ValueError) as error:
+        values = struct_field(content, "GTcls", "Segmentation")
+    except ValueError as error:
         raise AnnotationError(f"{path}: no mask of SBD can be read from it: {error}; unpack SBD anew") from error
     check_size(path, (values.shape[0], values.shape[1]), size)
     return labels_of_values(values, scheme, path, remedy="unpack SBD anew")
@@ -185,10 +182,7 @@ def _scheme(folder: Path) -> MaskScheme:
 
 def read_labelmap(file: Path) -> tuple[tuple[str, ...], tuple[Colour, ...]]:
     """Names and colours of CVAT's ``labelmap.txt``; the line with VOC's border colour is no class."""
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: cannot be read as text: {error}") from error
+    lines = read_text(file, what="list of classes").splitlines()
     pairs: list[tuple[str, Colour]] = []
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.startswith("#"):

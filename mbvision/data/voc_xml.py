@@ -8,10 +8,14 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from mbvision.errors import AnnotationError
+from mbvision.errors import AnnotationError, is_printable
+from mbvision.files import read_bytes
 
 MAX_XML_BYTES = 4 * 1024**2
 """Official files have about 1 kB; 4 MiB leaves room for ten thousand objects."""
+
+MAX_DEPTH = 20
+"""Official files reach 5: annotation, object, part, bndbox, xmin."""
 
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 
@@ -45,13 +49,9 @@ def parse_voc_xml(path: Path) -> VocFile:
 
 
 def _root(path: Path) -> Element:
-    try:
-        with open(path, "rb") as file:
-            text = file.read(MAX_XML_BYTES + 1)
-    except OSError as error:
-        raise AnnotationError(f"{path}: cannot be read: {error.strerror}; check the split file") from error
-    if len(text) > MAX_XML_BYTES:
-        raise AnnotationError(f"{path}: above the limit of {MAX_XML_BYTES} bytes, which no picture's annotation needs")
+    text = read_bytes(
+        path, what="VOC annotation", remedy="check the split file", root=path.parent, max_bytes=MAX_XML_BYTES
+    )
     try:
         root: Element = fromstring(text, forbid_dtd=True)
     except DefusedXmlException as error:
@@ -62,7 +62,17 @@ def _root(path: Path) -> Element:
         raise AnnotationError(
             f"{path}: its root element is <{root.tag}>, a VOC file's is <annotation> and no namespace"
         )
+    _check_depth(path, root)
     return root
+
+
+def _check_depth(path: Path, root: Element) -> None:
+    level, depth = list(root), 1
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise AnnotationError(f"{path}: nested more than {MAX_DEPTH} deep, which no picture's annotation needs")
+        level = [child for node in level for child in node]
 
 
 def _size(node: Element | None) -> tuple[int, int] | None:
@@ -79,6 +89,8 @@ def _object(path: Path, index: int, node: Element) -> VocObject:
     name = node.findtext("name", "").strip()
     if not name:
         raise AnnotationError(f"{path}: object[{index}].name is missing or empty")
+    if not is_printable(name):
+        raise AnnotationError(f"{path}: object[{index}].name {name[:40]!r} holds characters that no name has")
     # Tools leave <difficult/> empty, or write "Unspecified": the object is as good as any.
     difficult = node.findtext("difficult", "").strip().lower() in ("1", "true")
     box = node.find("bndbox")

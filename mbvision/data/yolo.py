@@ -9,13 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mbvision.data.images import SUFFIXES, image_size
-from mbvision.errors import AnnotationError, DataError
+from mbvision.data.yaml_files import read_mapping
+from mbvision.errors import AnnotationError, DataError, is_printable
+from mbvision.files import read_text
 
-MAX_YAML_BYTES = 1024 * 1024
-_MAX_YAML_DEPTH = 20
 _SHOWN = 10
 _ROUNDING = 1e-3  # writers round to three or more decimals, so that 1 becomes 1.0005
 
@@ -47,7 +45,7 @@ def convert_yolo(source: Path, root: Path) -> dict[str, Path]:
 
 def _class_names(path: Path) -> list[str]:
     """The names by class number, from a list or a mapping of numbers."""
-    names = _load_yaml(path).get("names")
+    names = read_mapping(path, what="data.yaml, which tells the names of the classes").get("names")
     if isinstance(names, dict) and set(names) == set(range(len(names))):
         names = [names[index] for index in range(len(names))]
     if not isinstance(names, list) or not names:
@@ -55,37 +53,9 @@ def _class_names(path: Path) -> list[str]:
     texts = [str(name).strip() for name in names]
     if len(set(texts)) < len(texts):
         raise DataError(f"{path}: names holds a class twice")
+    if wrong := [text for text in texts if not text or not is_printable(text)]:
+        raise DataError(f"{path}: names holds {wrong[0][:40]!r}, which is no name")
     return texts
-
-
-def _load_yaml(path: Path) -> dict[str, Any]:
-    """A YAML mapping, without references (a few of them can unfold to terabytes) and without keys given twice."""
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file; it tells the names of the classes")
-    if path.stat().st_size > MAX_YAML_BYTES:
-        raise DataError(f"{path}: above the limit of {MAX_YAML_BYTES} bytes, which no list of classes needs")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        _check_events(path, text)
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        keys = [key.value for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
-        document = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise DataError(f"{path}: not valid YAML: {' '.join(str(error).split())[:200]}") from error
-    if not isinstance(document, dict) or len(set(keys)) < len(keys):
-        raise DataError(f"{path}: must be a mapping with each key once, among them names")
-    return document
-
-
-def _check_events(path: Path, text: str) -> None:
-    """Stops at the first reference or deep nesting: the parser's time grows with the square of the depth."""
-    depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        if isinstance(event, yaml.AliasEvent):
-            raise DataError(f"{path}: holds a reference (*name), which is refused; write it out")
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > _MAX_YAML_DEPTH:
-            raise DataError(f"{path}: nested more than {_MAX_YAML_DEPTH} deep, which no list of classes needs")
 
 
 def _splits(source: Path) -> dict[str, tuple[Path, Path]]:
@@ -111,7 +81,7 @@ def _document(source: Path, images: Path, labels: Path, names: Sequence[str]) ->
         pictures.append(
             {"id": number, "file_name": file.relative_to(source).as_posix(), "width": width, "height": height}
         )
-        for label, x, y, w, h in _boxes(labels / relative.with_suffix(".txt"), len(names), bad):
+        for label, x, y, w, h in _boxes(labels / relative.with_suffix(".txt"), labels, len(names), bad):
             box = [(x - w / 2) * width, (y - h / 2) * height, w * width, h * height]
             record = {"id": len(annotations) + 1, "image_id": number, "category_id": label + 1, "bbox": box}
             annotations.append(record | {"area": box[2] * box[3], "iscrowd": 0})
@@ -122,15 +92,15 @@ def _document(source: Path, images: Path, labels: Path, names: Sequence[str]) ->
     return {"images": pictures, "annotations": annotations, "categories": categories}
 
 
-def _boxes(path: Path, num_classes: int, bad: list[str]) -> list[_Box]:
+def _boxes(path: Path, root: Path, num_classes: int, bad: list[str]) -> list[_Box]:
     """The boxes of one picture; what is wrong with a line is added to ``bad``."""
     if not path.exists():
         return []
     boxes = []
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        bad.append(f"{path}: cannot be read as text ({error})")
+        lines = read_text(path, what="list of boxes", root=root).splitlines()
+    except AnnotationError as error:
+        bad.append(str(error))
         return []
     for number, line in enumerate(lines, start=1):
         if not line.strip():

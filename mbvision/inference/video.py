@@ -1,19 +1,55 @@
 """A video through a model: frames in order, each with its result, and how fast that went."""
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from pathlib import Path
 from typing import Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
 
-from mbvision.data.frames import VideoFrame
+from mbvision.data import video
+from mbvision.data.frames import FrameSource, VideoFrame
 from mbvision.inference.overlap import overlapped
+
+_logger = logging.getLogger(__name__)
 
 R = TypeVar("R")
 _RECENT = 30
 """Frames over which the momentary rate is taken."""
+
+
+class FramePictures:
+    """The RGB pictures of a source of frames, to be iterated once; the source is closed behind the last one.
+
+    What ended it early is a warning then, and stays in ``damage``; so do the numbers of frames in ``source``.
+    """
+
+    def __init__(self, source: FrameSource) -> None:
+        self.source = source
+
+    @property
+    def damage(self) -> str | None:
+        """Why the frames ended early, in one line; None where they did not, or not yet."""
+        return self.source.damage
+
+    def __iter__(self) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+        with self.source:
+            for frame in self.source:
+                yield frame.image
+        if self.source.damage:
+            _logger.warning("%s", self.source.summary)
+
+
+def open_video(path: str | Path) -> FramePictures:
+    """The upright pictures of a video file, the first of which is decoded at once.
+
+    Raises ``VideoError`` for everything that is no video with at least one readable frame. For times and rates:
+    ``mbvision.data.video.open_video``.
+    """
+    return FramePictures(video.open_video(Path(str(path))))
 
 
 class FrameResult(NamedTuple, Generic[R]):

@@ -14,8 +14,12 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mbvision.errors import AnnotationError
+from mbvision.files import read_bytes, read_text
 from mbvision.metrics.report import replace_text
 from mbvision.structures import BoxAnnotations, image_index
+
+MAX_RESULT_BYTES = 2 * 1024**3
+"""A hundred detections for each picture of COCO's test set take about half a gigabyte."""
 
 Place = Callable[[int, str], str]
 """Names one value of a file for a message, from the number of its record and its field."""
@@ -155,10 +159,7 @@ def _class_of_file(file: Path, annotations: BoxAnnotations) -> tuple[str, int]:
 
 
 def _read_comp4_file(file: Path, images: Mapping[Hashable, int], label: int) -> BoxResults:
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise AnnotationError(f"{file}: cannot be read ({error}); write it again as plain text") from None
+    lines = read_text(file, what="file of detections", remedy="write it again as plain text").splitlines()
     numbers = [number for number, line in enumerate(lines, 1) if line.strip()]
     rows = [lines[number - 1].rsplit(maxsplit=5) for number in numbers]
 
@@ -205,12 +206,10 @@ def _label_of_name(annotations: BoxAnnotations) -> dict[Hashable, int]:
 
 
 def _load_list(path: Path) -> list[Any]:
-    if not path.is_file():
-        raise AnnotationError(f"{path}: no such file or folder; give a results JSON or a folder of comp4_det_*.txt")
+    remedy = "give a results JSON or a folder of comp4_det_*.txt"
+    content = read_bytes(path, what="file or folder", remedy=remedy, max_bytes=MAX_RESULT_BYTES)
     try:
-        rows = json.loads(path.read_bytes())
-    except OSError as error:
-        raise AnnotationError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+        rows = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise AnnotationError(f"{path}: is no JSON ({error}); write the results again") from None
     if not isinstance(rows, list):

@@ -1,0 +1,39 @@
+"""Annotation files by themselves: COCO's without pictures, and VOC's one by one."""
+
+from pathlib import Path
+
+from mbvision.data.boxes import BoxReader
+from mbvision.data.coco import load_coco
+from mbvision.data.coco_layout import find_annotations
+from mbvision.data.images import image_size
+from mbvision.data.voc import load_items
+from mbvision.data.voc_layout import VocItem, find_items
+from mbvision.data.voc_xml import parse_voc_xml
+from mbvision.errors import AnnotationError, ImageError
+
+
+def coco_boxes(root: Path, split: str) -> BoxReader:
+    """The boxes of a split whose pictures are not looked for, so none can be read. Raises ``DataError``."""
+    file = find_annotations(root, split)
+    return BoxReader(annotations=load_coco(file), images=file.parent)
+
+
+def readable_voc(root: Path, split: str, images: Path | None) -> tuple[BoxReader | None, list[str]]:
+    """The boxes of the VOC files of a split that can be read, None where none can, and what the others raise."""
+    items, siblings = find_items(root, split, images)
+    good: list[VocItem] = []
+    messages: list[str] = []
+    for item in items:
+        try:
+            if parse_voc_xml(item.xml).size is None:
+                image_size(item.folder / item.file_name)
+        except AnnotationError as error:
+            messages.append(str(error))
+        except ImageError as error:
+            messages.append(f"{item.xml}: tells no size, and the picture does not either: {error}")
+        else:
+            good.append(item)
+    if not good or not messages:
+        return None, messages
+    table = load_items(good, siblings, source=f"{root} {split}")
+    return BoxReader(annotations=table, images=[item.folder for item in good]), messages

@@ -122,7 +122,7 @@ NUMBERS: Mapping[str, Range] = {
 }
 """By full key; of a list each entry. Null is allowed where it is the default, or `compose` lists the key."""
 
-PRECISIONS = ("16-mixed", "bf16-mixed", "16-true", "bf16-true", "32-true", "64-true", "transformer-engine")
+PRECISIONS = ("16-mixed", "bf16-mixed", "16-true", "bf16-true", "32-true", "64-true")
 WORDS: Mapping[str, tuple[object, ...]] = {
     r"freeze": ("backbone", None),
     r"class_slots": ("contiguous", "category_ids"),

@@ -212,7 +212,7 @@ def test_help_explains_the_keys(command: ModuleType, capsys: pytest.CaptureFixtu
         (train, ["resume=/nowhere/last.ckpt"], "/nowhere/last.ckpt"),
         (train, ["loader.batch_size=many"], "loader.batch_size=many: give a whole number"),
         (train, ["reset_head=maybe"], "reset_head=maybe: give true or false"),
-        (train, ["schedule=null"], "schedule=null: choose cosine"),
+        (train, ["schedule=null"], "schedule=null: there is no such schedule; choose cosine"),
         (evaluate, [], "checkpoint="),
         (evaluate, ["predictions=/nowhere.json", "annotations=/nowhere.json"], "/nowhere.json"),
         (evaluate, ["checkpoint=/nowhere.ckpt"], "/nowhere.ckpt"),

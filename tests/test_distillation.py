@@ -137,7 +137,7 @@ def test_other_classes_and_other_heads_are_told_at_the_start(alone: Path) -> Non
     ("argument", "message"),
     [
         ("distill_weight=-1.0", r"distill_weight=-1\.0: give a number from 0 up"),
-        ("distill_temperature=0.0", "distill_temperature=0: give a number above 0"),
+        ("distill_temperature=0.0", r"distill_temperature=0\.0: give a number above 0"),
         ("distill_pictures=folder", "distill_pictures= needs a teacher"),
     ],
 )

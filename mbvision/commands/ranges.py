@@ -30,7 +30,7 @@ class Range:
         if isinstance(value, bool) or not isinstance(value, int if self.whole else int | float):
             return False
         over = value > self.low if self.above else value >= self.low
-        return math.isfinite(value) and over and (value < self.high if self.below else value <= self.high)
+        return -math.inf < value < math.inf and over and (value < self.high if self.below else value <= self.high)
 
     def __str__(self) -> str:
         kind = "a whole number" if self.whole else "a number"
@@ -69,6 +69,7 @@ NUMBERS: Mapping[str, Range] = {
     r"(backbone|heads\.\w+)\.norm_momentum": SHARE,
     r"backbone\.channel_divisor": Range(low=1, high=1024, whole=True),
     r"(backbone|heads\.\w+)\.hidden|heads\.\w+\.(filters|size|extra_channels)": CHANNELS,
+    r"heads\.\w+\.rates": Range(low=1, high=1000, whole=True),
     r"heads\.\w+\.class_bias": Range(low=-100, high=100),
     r"heads\.\w+\.dropout": UNDER_ONE,
     r"heads\.\w+\.anchors\.(min_scale|max_scale)": SCALE,
@@ -121,7 +122,7 @@ NUMBERS: Mapping[str, Range] = {
 }
 """By full key; of a list each entry. Null is allowed where it is the default, or `compose` lists the key."""
 
-PRECISIONS = ("16-mixed", "bf16-mixed", "16-true", "bf16-true", "32-true", "64-true", "transformer-engine")
+PRECISIONS = ("16-mixed", "bf16-mixed", "16-true", "bf16-true", "32-true", "64-true")
 WORDS: Mapping[str, tuple[object, ...]] = {
     r"freeze": ("backbone", None),
     r"class_slots": ("contiguous", "category_ids"),

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "mbvision"
-FLOOR = {"structures", "errors"}
+FLOOR = {"structures", "errors", "writing"}
 ALLOWED = {
     "errors": set(),
+    "stopping": set(),
+    "writing": set(),
     "structures": set(),
     "boxes": FLOOR,
     "masks": FLOOR,

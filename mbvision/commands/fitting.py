@@ -9,11 +9,12 @@ from typing import Any
 
 import lightning.pytorch as L
 import torch
+import torch.distributed as dist
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMonitor, TQDMProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
-from mbvision import checkpoint
+from mbvision import checkpoint, stopping
 from mbvision.build import Config, build_reader, build_tasks, deferred, eval_size, make
 from mbvision.commands.distilling import add_pictures, load_teacher
 from mbvision.data.base import Reader
@@ -23,6 +24,7 @@ from mbvision.engine.data_module import VisionData
 from mbvision.engine.module import VisionModule
 from mbvision.engine.pictures import Pictures
 from mbvision.engine.run_log import RunLog
+from mbvision.engine.signals import ending_together, leave_signals_alone
 from mbvision.errors import CheckpointError, ConfigError, TrainingError
 from mbvision.metrics.box_evaluator import BoxEvaluator
 from mbvision.metrics.report import format_table, merged, write_metrics
@@ -33,6 +35,19 @@ from mbvision.structures import MaskAnnotations
 from mbvision.weights import load_pretrained, load_trunk_only
 
 logger = logging.getLogger(__name__)
+
+RESUME_KEYS = {
+    "state_dict": Mapping,
+    "optimizer_states": list,
+    "lr_schedulers": list,
+    "loops": Mapping,
+    "callbacks": Mapping,
+    "VisionData": Mapping,
+    "random": list,
+    "epoch": int,
+    "global_step": int,
+}
+"""What a run goes on from, and of which type it must be."""
 
 
 def load_start(network: Network, config: Config, class_names: Mapping[str, Sequence[str]]) -> None:
@@ -54,18 +69,38 @@ def load_start(network: Network, config: Config, class_names: Mapping[str, Seque
         network.freeze_backbone()
 
 
-def check_resumable(config: Config, path: Path) -> None:
-    """Refuse a checkpoint that is damaged, or of a run with another network or optimizer."""
-    about = checkpoint.read(path).get("mbvision")
+def check_resumable(config: Config, path: Path) -> Mapping[str, Sequence[str]]:
+    """Refuse a checkpoint that is damaged, or of a run with another network or optimizer; its class names, by head."""
+    content = checkpoint.read(path)
+    about = content.get("mbvision")
     if not isinstance(about, dict) or not isinstance(about.get("config"), dict):
         raise CheckpointError(
             f"{path} is not a training checkpoint of mbvision; to start from its weights: pretrained="
         )
+    for key, kind in RESUME_KEYS.items():
+        if not isinstance(content.get(key), kind):
+            raise CheckpointError(
+                f"{path}: its {key!r} is no {kind.__name__}, so no run can go on from it; to start from its weights:"
+                " pretrained="
+            )
     for key in ("backbone", "heads"):
         if about["config"].get(key) != config[key]:
             raise ConfigError(f"resume={path}: that run has another {key}; give the same keys as it did")
     if about.get("optimizer") != config["optimizer"]["_target_"]:
         raise ConfigError(f"resume={path}: that run has the optimizer {about.get('optimizer')}; it cannot change")
+    names: Mapping[str, Sequence[str]] = about["class_names"]
+    return names
+
+
+def check_same_classes(known: Mapping[str, Sequence[str]], class_names: Mapping[str, Sequence[str]]) -> None:
+    """Refuse to resume with a data set whose classes are not those of the run's checkpoint."""
+    for head, names in known.items():
+        found = list(class_names.get(head, ()))
+        if found != list(names):
+            raise ConfigError(
+                f"resume=: that run has {len(names)} classes of {head}, the data set {len(found)} (or other ones);"
+                " to train on this set: pretrained= and reset_head=true"
+            )
 
 
 def build_readers(config: Config) -> tuple[Reader, Reader]:
@@ -119,7 +154,10 @@ def build_module(config: Config, network: Network, reader: Reader) -> VisionModu
 
 
 def fit(config: Config, module: VisionModule, data: VisionData, folder: Path, resume: Path | None) -> L.Trainer:
-    """Train to the end. Raises `TrainingError` where memory runs out or a worker dies; the checkpoints stay."""
+    """Train to the end. Raises `TrainingError` where memory runs out or a worker dies; the checkpoints stay.
+
+    Raises `Stopped` after a signal that asks to stop, when the state of the last step is saved.
+    """
     checkpoints = RunCheckpoints(folder=folder, every_n_steps=config["checkpoint_every_n_steps"])
     callbacks: list[Callback] = [
         checkpoints,
@@ -139,21 +177,22 @@ def fit(config: Config, module: VisionModule, data: VisionData, folder: Path, re
     if config["freeze"]:
         warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")  # they are meant to be
     try:
-        trainer.fit(module, data, ckpt_path=resume, weights_only=True)
+        with ending_together(trainer), data.worker_errors():
+            trainer.fit(module, data, ckpt_path=resume, weights_only=True)
     except torch.OutOfMemoryError as error:
         raise TrainingError(
             f"the device is out of memory with loader.batch_size={config['loader']['batch_size']} and"
             f" input_size={config['input_size']}: lower one of them; resume={checkpoints.last_path} goes on"
         ) from error
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
         raise TrainingError(
-            f"{str(error).strip().splitlines()[0]}: a process that reads pictures died or hung; check the memory, or"
-            " lower loader.workers"
+            f"another process of this training ended: its own message says why; resume={checkpoints.last_path} goes on"
         ) from error
     if trainer.is_global_zero:
         checkpoints.complete()
+    stopping.resume_raising(f"at the end of training; resume={checkpoints.last_path} scores it")
     return trainer
 
 
@@ -168,7 +207,7 @@ def build_trainer(config: Config, folder: Path, **arguments: Any) -> L.Trainer:
     if overfit := settings.pop("overfit_batches"):
         settings |= {"limit_train_batches": overfit, "limit_val_batches": overfit}
     try:
-        return L.Trainer(
+        trainer = L.Trainer(
             **settings,
             **arguments,
             default_root_dir=folder,
@@ -178,6 +217,7 @@ def build_trainer(config: Config, folder: Path, **arguments: Any) -> L.Trainer:
         )
     except (TypeError, ValueError, MisconfigurationException) as error:
         raise ConfigError(f"trainer: {str(error).splitlines()[0]}") from error
+    return leave_signals_alone(trainer)
 
 
 def score(trainer: L.Trainer, module: VisionModule, data: VisionData, path: Path) -> dict[str, Any]:
@@ -185,7 +225,8 @@ def score(trainer: L.Trainer, module: VisionModule, data: VisionData, path: Path
     content = checkpoint.read(path)
     checkpoint.load_weights(module.network, checkpoint.network_weights(content), path)
     module.metrics.clear()
-    trainer.validate(module, data, verbose=False)
+    with data.worker_errors():
+        trainer.validate(module, data, verbose=False)
     if not module.metrics:
         return {}
     return {"step": content["global_step"], "epoch": content["epoch"], **merged(module.metrics, len(data.val_set))}

@@ -1,6 +1,12 @@
 """Readers and transforms as Lightning's loaders, which resume in the middle of an epoch."""
 
+import atexit
+import multiprocessing
 import os
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import cv2
@@ -8,17 +14,32 @@ import lightning.pytorch as L
 import torch
 from torch.utils.data import DataLoader
 
+from mbvision import stopping
 from mbvision.data.base import Reader
 from mbvision.data.collate import collate
 from mbvision.data.sampling import BatchTransform, DrawDataset, EpochSampler, Transform
-from mbvision.errors import ConfigError
+from mbvision.errors import ConfigError, TrainingError
 from mbvision.structures import Sample
 
 
 def _start_worker(worker: int) -> None:
-    """One thread a worker: parallelism comes from the workers."""
+    """One thread a worker: parallelism comes from the workers. Signals are for the process that started it."""
+    stopping.ignore()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    info = torch.utils.data.get_worker_info()
+    assert info is not None and isinstance(info.dataset, DrawDataset)
+    info.dataset.note_pictures_in(worker)
+
+
+@atexit.register
+def end_workers() -> None:
+    """At its end Python asks the workers that are left to stop, and waits: they ignore that signal too."""
+    workers = [child for child in multiprocessing.active_children() if child.daemon]
+    if workers:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would take this for an accident
+    for worker in workers:
+        worker.kill()
 
 
 class ResumableLoader(DataLoader[Sample]):
@@ -116,10 +137,31 @@ class VisionData(L.LightningDataModule):
         """Called before the loaders are made."""
         self._resumed_place = (state_dict["epoch"], state_dict["start"])
 
+    @contextmanager
+    def worker_errors(self) -> Iterator[None]:
+        """Inside, a worker that dies or hangs is a `TrainingError` with its signal and the pictures in its hands."""
+        try:
+            yield
+        except RuntimeError as error:
+            if not re.match(r"DataLoader (worker \(pid|timed out)", str(error)):
+                raise
+            raise self._worker_error(str(error)) from error
+
+    def _worker_error(self, text: str) -> TrainingError:
+        pids = [int(pid) for pid in re.findall(r"\d+", text.partition("(pid")[2].partition(")")[0])]
+        places = [place for dataset in self.sets.values() if dataset for place in dataset.pictures_in_hand(pids)]
+        names = [known.name for known in signal.Signals if f"signal: {signal.strsignal(known)}." in text]
+        who = f"process {pids[0]}, which reads pictures, was killed by {names[0]}" if pids and names else text
+        return TrainingError(
+            f"{who.splitlines()[0]}; in its hands: {', '.join(places) or 'no picture'}: check the memory, /dev/shm"
+            " included, or set loader.workers=0"
+        )
+
     def _loader(self, dataset: DrawDataset, *, even: bool) -> ResumableLoader:
         trainer = self.trainer
         rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         workers = min(self.workers, os.cpu_count() or 1)
+        dataset.expect_workers(workers)
         return ResumableLoader(
             sampler=EpochSampler(
                 length=len(dataset), rank=rank, world_size=world, even=even, repeat=self.repeat_epoch or not even

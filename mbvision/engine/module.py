@@ -1,10 +1,12 @@
 """Training and validation steps of any network with any tasks."""
 
+import platform
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import lightning.pytorch as L
+import numpy as np
 import torch
 import torch.distributed as dist
 from lightning.pytorch.plugins.precision import MixedPrecision
@@ -163,10 +165,12 @@ class VisionModule(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what rebuilds the network, and the state of the random numbers."""
-        checkpoint["mbvision"] = self.network_config
-        checkpoint["random"] = random_state.capture(self.device)
+        """Add what rebuilds the network, the versions it was trained with, and the state of the random numbers."""
+        versions = {"python": platform.python_version(), "torch": str(torch.__version__), "lightning": L.__version__}
+        checkpoint["mbvision"] = {**self.network_config, "versions": versions | {"numpy": np.__version__}}
+        checkpoint["random"] = random_state.of_all_processes(random_state.capture(self.device))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the random state until the first batch: restoring the loaders draws numbers."""
-        self._random_state = checkpoint.get("random")
+        """Keep this process's random state until the first batch: restoring the loaders draws numbers."""
+        states = checkpoint["random"]
+        self._random_state = states[self.global_rank] if self.global_rank < len(states) else None

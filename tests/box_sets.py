@@ -44,8 +44,8 @@ def make_annotations(
     n = len(boxes)
     xywh = np.array([box for _, _, box in boxes], dtype=np.float64).reshape(n, 4)
     no = np.zeros(n, dtype=np.bool_)
-    crowd_array = no if crowd is None else np.array(crowd)
-    difficult_array = no if difficult is None else np.array(difficult)
+    crowd_array = no if crowd is None else np.array(crowd, dtype=np.bool_)
+    difficult_array = no if difficult is None else np.array(difficult, dtype=np.bool_)
     counts = np.bincount(np.array([image for image, _, _ in boxes], dtype=np.int64), minlength=len(images))
     return BoxAnnotations(
         class_names=tuple(classes),

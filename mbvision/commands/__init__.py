@@ -9,6 +9,7 @@ from contextlib import suppress
 from importlib import import_module
 
 from mbvision import stopping
+from mbvision.commands.memory import keep_freed_memory
 from mbvision.errors import MBVisionError
 from mbvision.writing import explain
 
@@ -37,6 +38,7 @@ def run(command: Callable[[Sequence[str]], int | None], arguments: Sequence[str]
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.captureWarnings(True)
+    keep_freed_memory()
     for message in NOISE:
         warnings.filterwarnings("ignore", message=message)
     for name in ("lightning.pytorch", "lightning.fabric"):

@@ -36,19 +36,6 @@ from mbvision.weights import load_pretrained, load_trunk_only
 
 logger = logging.getLogger(__name__)
 
-RESUME_KEYS = {
-    "state_dict": Mapping,
-    "optimizer_states": list,
-    "lr_schedulers": list,
-    "loops": Mapping,
-    "callbacks": Mapping,
-    "VisionData": Mapping,
-    "random": list,
-    "epoch": int,
-    "global_step": int,
-}
-"""What a run goes on from, and of which type it must be."""
-
 
 def load_start(network: Network, config: Config, class_names: Mapping[str, Sequence[str]]) -> None:
     """Weights to start from, and what of the network is to stay as it is."""
@@ -69,36 +56,28 @@ def load_start(network: Network, config: Config, class_names: Mapping[str, Seque
         network.freeze_backbone()
 
 
-def check_resumable(config: Config, path: Path) -> Mapping[str, Sequence[str]]:
-    """Refuse a checkpoint that is damaged, or of a run with another network or optimizer; its class names, by head."""
-    content = checkpoint.read(path)
-    about = content.get("mbvision")
+def check_resumable(config: Config, path: Path) -> None:
+    """Refuse a checkpoint that is damaged, or of a run with another network or optimizer."""
+    about = checkpoint.read(path).get("mbvision")
     if not isinstance(about, dict) or not isinstance(about.get("config"), dict):
         raise CheckpointError(
             f"{path} is not a training checkpoint of mbvision; to start from its weights: pretrained="
         )
-    for key, kind in RESUME_KEYS.items():
-        if not isinstance(content.get(key), kind):
-            raise CheckpointError(
-                f"{path}: its {key!r} is no {kind.__name__}, so no run can go on from it; to start from its weights:"
-                " pretrained="
-            )
     for key in ("backbone", "heads"):
         if about["config"].get(key) != config[key]:
             raise ConfigError(f"resume={path}: that run has another {key}; give the same keys as it did")
     if about.get("optimizer") != config["optimizer"]["_target_"]:
         raise ConfigError(f"resume={path}: that run has the optimizer {about.get('optimizer')}; it cannot change")
-    names: Mapping[str, Sequence[str]] = about["class_names"]
-    return names
 
 
-def check_same_classes(known: Mapping[str, Sequence[str]], class_names: Mapping[str, Sequence[str]]) -> None:
-    """Refuse to resume with a data set whose classes are not those of the run's checkpoint."""
+def check_same_classes(path: Path, class_names: Mapping[str, Sequence[str]]) -> None:
+    """Refuse to resume with a data set whose classes are not those of the checkpoint."""
+    known = checkpoint.read(path)["mbvision"]["class_names"]
     for head, names in known.items():
         found = list(class_names.get(head, ()))
         if found != list(names):
             raise ConfigError(
-                f"resume=: that run has {len(names)} classes of {head}, the data set {len(found)} (or other ones);"
+                f"resume={path}: that run has {len(names)} classes of {head}, the data {len(found)} (or other ones);"
                 " to train on this set: pretrained= and reset_head=true"
             )
 

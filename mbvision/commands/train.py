@@ -100,7 +100,8 @@ def train(config: dict[str, Any], command: Sequence[str]) -> Mapping[str, Any]:
     from mbvision.engine.signals import ending_together
 
     resume = Path(config["resume"]) if config["resume"] else None
-    resumed_names = fitting.check_resumable(config, resume) if resume else {}
+    if resume:
+        fitting.check_resumable(config, resume)
     folder = run_folder(config)
     check_writable(folder)
     L.seed_everything(config["seed"], verbose=False)
@@ -109,7 +110,8 @@ def train(config: dict[str, Any], command: Sequence[str]) -> Mapping[str, Any]:
     size = input_size(config)
     check_machine(config, size)
     train_reader, val_reader = fitting.build_readers(config)
-    fitting.check_same_classes(resumed_names, train_reader.class_names)
+    if resume:
+        fitting.check_same_classes(resume, train_reader.class_names)
     num_classes = {name: len(train_reader.class_names[name]) for name in config["heads"]}
     network = build_network(config, num_classes)
     if len(num_classes) > 1:

@@ -16,9 +16,11 @@ from torchmetrics import Metric
 
 from mbvision.engine import random_state
 from mbvision.engine.guard import StepGuard
+from mbvision.engine.labels import check_box_labels
 from mbvision.engine.optim import Schedule, parameter_groups
 from mbvision.engine.single_image import norms_of_single_values
 from mbvision.engine.teacher import Teacher
+from mbvision.errors import CheckpointError
 from mbvision.structures import Batch, Target
 from mbvision.tasks.base import Task
 
@@ -66,6 +68,12 @@ class VisionModule(L.LightningModule):
         self.metrics: dict[str, dict[str, Any]] = {}
         self.kept: list[KeptSample] = []
         self._random_state: dict[str, Any] | None = None
+
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Refuse labels of boxes that the network has no class for."""
+        if self.training and "detection" in self.tasks:
+            check_box_labels(batch.targets, len(self.network_config["class_names"]["detection"]))
+        return batch
 
     def forward(self, images: Tensor) -> dict[str, Any]:
         """Raw outputs by head."""
@@ -172,5 +180,7 @@ class VisionModule(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep this process's random state until the first batch: restoring the loaders draws numbers."""
-        states = checkpoint["random"]
+        states = checkpoint.get("random")
+        if not isinstance(states, list):
+            raise CheckpointError("the checkpoint holds no random states, so no run can go on from it: use pretrained=")
         self._random_state = states[self.global_rank] if self.global_rank < len(states) else None

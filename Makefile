@@ -1,11 +1,12 @@
 # `make demo` and `make test` set everything up first; they need python3 (3.11 or newer, with venv) and a package index.
 PYTHON ?= python3
+KILLS ?= 50
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format benchmarks clean
+.PHONY: help setup demo test faults check format benchmarks clean
 
 help:  ## Show this list
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +24,10 @@ demo: $(STAMP)  ## Train a small detector on the built-in scenes, and score it (
 
 test: $(STAMP)  ## Run the tests, on every core
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+faults: $(STAMP)  ## Show that nothing is lost: metrics, 50 kills (KILLS=200: more), signals, full disks, resumes
+	for part in metrics "kills $(KILLS)" stops resumes; do \
+		OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.$$part || exit 1; done
 
 check: $(STAMP)  ## Format, lint and types
 	$(BIN)/ruff format --check .

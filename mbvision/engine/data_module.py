@@ -18,8 +18,9 @@ from mbvision import stopping
 from mbvision.data.base import Reader
 from mbvision.data.collate import collate
 from mbvision.data.sampling import BatchTransform, DrawDataset, EpochSampler, Transform
+from mbvision.engine.labels import check_box_labels
 from mbvision.errors import ConfigError, TrainingError
-from mbvision.structures import Sample
+from mbvision.structures import Batch, Sample
 
 
 def _start_worker(worker: int) -> None:
@@ -122,6 +123,13 @@ class VisionData(L.LightningDataModule):
     def val_dataloader(self) -> ResumableLoader:
         """Every image once over all processes."""
         return self._loader(self.val_set, even=False)
+
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Refuse labels of boxes that are no class, while the batch is still on the processor."""
+        assert self.trainer is not None
+        if self.trainer.training and self.train_reader is not None:
+            check_box_labels(batch.targets, len(self.train_reader.class_names.get("detection", ())))
+        return batch
 
     def state_dict(self) -> dict[str, int]:
         """The epoch that training is in and the samples taken from it by each process."""

@@ -16,7 +16,6 @@ from torchmetrics import Metric
 
 from mbvision.engine import random_state
 from mbvision.engine.guard import StepGuard
-from mbvision.engine.labels import check_box_labels
 from mbvision.engine.optim import Schedule, parameter_groups
 from mbvision.engine.single_image import norms_of_single_values
 from mbvision.engine.teacher import Teacher
@@ -68,12 +67,6 @@ class VisionModule(L.LightningModule):
         self.metrics: dict[str, dict[str, Any]] = {}
         self.kept: list[KeptSample] = []
         self._random_state: dict[str, Any] | None = None
-
-    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Refuse labels of boxes that the network has no class for."""
-        if self.training and "detection" in self.tasks:
-            check_box_labels(batch.targets, len(self.network_config["class_names"]["detection"]))
-        return batch
 
     def forward(self, images: Tensor) -> dict[str, Any]:
         """Raw outputs by head."""

@@ -100,7 +100,14 @@ def cases() -> list[Case]:
         Case(name="SIGTERM, training", fault=send(term), code=143, words=f"stopped by SIGTERM {resumes}"),
         Case(name="SIGINT, training", fault=send(interrupt), code=130, words=f"stopped by SIGINT {resumes}"),
         Case(name="SIGUSR1, training", fault=send(user), code=143, words=f"stopped by SIGUSR1 {resumes}"),
-        Case(name="SIGTERM, evaluation", fault=send(term), code=143, words="stopped by SIGTERM", scores=True, at="Validation"),
+        Case(
+            name="SIGTERM, evaluation",
+            fault=send(term),
+            code=143,
+            words="stopped by SIGTERM",
+            scores=True,
+            at="Validation",
+        ),
         Case(
             name="reader killed",
             fault=kill_reader,

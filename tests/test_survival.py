@@ -16,6 +16,7 @@ from mbvision.commands.run_folder import check_writable
 from mbvision.data.boxes import BoxReader
 from mbvision.engine.labels import check_box_labels
 from mbvision.engine.module import VisionModule
+from mbvision.engine.out_of_memory import told_when_memory_runs_out
 from mbvision.errors import AnnotationError, CheckpointError, ConfigError, TrainingError
 from mbvision.structures import Geometry, Sample, Target
 from mbvision.writing import writing
@@ -125,7 +126,8 @@ def test_more_reading_processes_than_cores_are_warned_of(root: Path, caplog: pyt
     assert "in each of 2 processes" in machine.too_many_workers(3, 2, 4) and "workers=2 uses" in (
         machine.too_many_workers(3, 2, 4)
     )
-    assert [machine.local_processes({"devices": d}) for d in (2, "auto", [0, 1, 3], -1)] == [2, 1, 3, 1]
+    trainer = {"accelerator": "cpu"}
+    assert [machine.local_processes({**trainer, "devices": d}) for d in (2, "auto", [0, 1, 3], -1)] == [2, 1, 3, 1]
     with caplog.at_level(logging.WARNING):
         machine.check_machine(config(root, f"loader.workers={machine.cores() + 1}"), (64, 64))
     assert "more than the" in caplog.text
@@ -152,6 +154,26 @@ def test_a_training_stops_at_a_wrong_label_before_the_network_sees_it(
     data.train_reader.class_names = {"detection": ["bright"]}
     with pytest.raises(AnnotationError, match="has the label 1, the network has 1 classes"):
         fitting.fit(settings, module, data, tmp_path, None)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes."),
+    ],
+)
+def test_memory_that_runs_out_is_told_with_what_takes_it(error: Exception) -> None:
+    with (
+        pytest.raises(
+            TrainingError, match=r"loader\.batch_size=8 and input_size=\[320, 640\]: lower one of them; more$"
+        ),
+        told_when_memory_runs_out(batch_size=8, size=[320, 640], then="; more"),
+    ):
+        raise error
+    with pytest.raises(RuntimeError, match="another"), told_when_memory_runs_out(batch_size=8, size=320):
+        raise RuntimeError("another")
 
 
 def test_a_checkpoint_says_with_what_it_was_written_and_what_comes_next(root: Path, tmp_path: Path) -> None:

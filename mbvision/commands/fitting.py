@@ -22,6 +22,7 @@ from mbvision.draw_faces import plot_roc
 from mbvision.engine.callbacks import AtomicCheckpointIO, RunCheckpoints, WarmAverage
 from mbvision.engine.data_module import VisionData
 from mbvision.engine.module import VisionModule
+from mbvision.engine.out_of_memory import told_when_memory_runs_out
 from mbvision.engine.pictures import Pictures
 from mbvision.engine.run_log import RunLog
 from mbvision.engine.signals import ending_together, leave_signals_alone
@@ -155,23 +156,21 @@ def fit(config: Config, module: VisionModule, data: VisionData, folder: Path, re
     trainer = build_trainer(config, folder, callbacks=callbacks, logger=loggers)
     if config["freeze"]:
         warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")  # they are meant to be
+    goes_on = f"resume={checkpoints.last_path} goes on"
+    told = told_when_memory_runs_out(
+        batch_size=config["loader"]["batch_size"], size=config["input_size"], then=f"; {goes_on}"
+    )
     try:
-        with ending_together(trainer), data.worker_errors():
+        with ending_together(trainer), told, data.worker_errors():
             trainer.fit(module, data, ckpt_path=resume, weights_only=True)
-    except torch.OutOfMemoryError as error:
-        raise TrainingError(
-            f"the device is out of memory with loader.batch_size={config['loader']['batch_size']} and"
-            f" input_size={config['input_size']}: lower one of them; resume={checkpoints.last_path} goes on"
-        ) from error
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
-        raise TrainingError(
-            f"another process of this training ended: its own message says why; resume={checkpoints.last_path} goes on"
-        ) from error
+        raise TrainingError(f"another process of this training ended: its own message says why; {goes_on}") from error
     if trainer.is_global_zero:
         checkpoints.complete()
-    stopping.resume_raising(f"at the end of training; resume={checkpoints.last_path} scores it")
+    with ending_together(trainer):
+        stopping.resume_raising(f"at the end of training; resume={checkpoints.last_path} scores it")
     return trainer
 
 

@@ -5,7 +5,10 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from mbvision.commands.doctor import shared_memory
+from mbvision.commands.run_folder import first_process
 from mbvision.errors import ConfigError
 
 PREFETCH = 2
@@ -18,7 +21,7 @@ def check_machine(config: Mapping[str, Any], size: tuple[int, int]) -> None:
     """Warn of more loader processes than cores; refuse batches that do not fit into shared memory."""
     processes = local_processes(config["trainer"])
     workers, batch = config["loader"]["workers"], config["loader"]["batch_size"]
-    if warning := too_many_workers(workers, processes, cores()):
+    if first_process() and (warning := too_many_workers(workers, processes, cores())):
         logger.warning("%s", warning)
     masks = "segmentation" in config["heads"]
     needed = processes * shared_memory_needed(workers=workers, batch_size=batch, size=size, masks=masks)
@@ -40,11 +43,13 @@ def cores() -> int:
 
 
 def local_processes(trainer: Mapping[str, Any]) -> int:
-    """The training processes on this machine, as far as the configuration says so; ``auto`` counts as one."""
+    """The training processes on this machine: one for each of ``trainer.devices``, ``auto`` means all GPUs."""
     devices = trainer["devices"]
     if isinstance(devices, list):
         return len(devices)
-    return devices if isinstance(devices, int) and devices > 0 else 1
+    if isinstance(devices, int) and devices > 0:
+        return devices
+    return 1 if trainer["accelerator"] == "cpu" else max(torch.cuda.device_count(), 1)
 
 
 def too_many_workers(workers: int, processes: int, cores: int) -> str:

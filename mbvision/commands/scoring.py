@@ -15,6 +15,7 @@ from mbvision.draw_faces import plot_roc
 from mbvision.draw_masks import plot_confusion
 from mbvision.engine.data_module import VisionData
 from mbvision.engine.module import VisionModule
+from mbvision.engine.out_of_memory import told_when_memory_runs_out
 from mbvision.engine.pictures import draw_samples
 from mbvision.engine.signals import leave_signals_alone
 from mbvision.errors import ConfigError
@@ -81,7 +82,7 @@ def score_checkpoint(config: Mapping[str, Any]) -> dict[str, Any]:
             use_distributed_sampler=False,
         )
     )
-    with loaders.worker_errors():
+    with told_when_memory_runs_out(batch_size=loaders.batch_size, size=size), loaders.worker_errors():
         trainer.validate(module, loaders, verbose=False)
     if trainer.is_global_zero:
         write_outputs(folder, split, module, loaders.val_set)

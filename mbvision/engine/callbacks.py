@@ -74,8 +74,9 @@ class RunCheckpoints(Checkpoint):
         if not trainer.is_global_zero:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        for leftover in self.folder.glob(".*.partial"):
-            leftover.unlink(missing_ok=True)
+        for pattern in (".*.partial", ".*.tmp"):
+            for leftover in self.folder.rglob(pattern):
+                leftover.unlink(missing_ok=True)
         weights = sum(p.numel() * p.element_size() for p in pl_module.parameters())
         needed = 2 * 4 * weights  # weights, their average, and two numbers a weight for the optimizer
         free = shutil.disk_usage(self.folder).free

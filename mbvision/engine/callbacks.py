@@ -201,8 +201,10 @@ def shared_batches(trainer: L.Trainer) -> int:
     """The validation batches that every process has; some may have one more."""
     loader = trainer.val_dataloaders
     assert isinstance(loader, ResumableLoader)
-    limit = trainer.fit_loop.epoch_loop.val_loop.max_batches[0]
-    return int(min(limit, -(-max(len(loader.dataset) // trainer.world_size, 1) // loader.batch_size)))
+    assert loader.batch_size is not None
+    fewest = -(-max(len(loader.dataset) // trainer.world_size, 1) // loader.batch_size)
+    limit = trainer.limit_val_batches
+    return min(fewest, limit) if isinstance(limit, int) else int(fewest * limit)
 
 
 def _average(decay: float, every_n_steps: int) -> Any:

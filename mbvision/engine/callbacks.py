@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mbvision import stopping
 from mbvision.checkpoint import copy, read, weights_digest, write
+from mbvision.data.sampling import DrawDataset
 from mbvision.engine.data_module import ResumableLoader
 from mbvision.engine.guard import agreed, agreed_stop, all_finite
 from mbvision.engine.module import VisionModule
@@ -174,7 +175,7 @@ class RunCheckpoints(Checkpoint):
     @staticmethod
     def _log_losses(trainer: L.Trainer) -> None:
         """The row of this step, which Lightning adds after the callbacks only: the run that goes on would lack it."""
-        if trainer.global_step % trainer.log_every_n_steps == 0:
+        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             losses = {key: float(value) for key, value in trainer.logged_metrics.items() if key.startswith("train/")}
             for log in trainer.loggers:
                 if isinstance(log, RunLog):
@@ -200,8 +201,7 @@ class RunCheckpoints(Checkpoint):
 def shared_batches(trainer: L.Trainer) -> int:
     """The validation batches that every process has; some may have one more."""
     loader = trainer.val_dataloaders
-    assert isinstance(loader, ResumableLoader)
-    assert loader.batch_size is not None
+    assert isinstance(loader, ResumableLoader) and isinstance(loader.dataset, DrawDataset) and loader.batch_size
     fewest = -(-max(len(loader.dataset) // trainer.world_size, 1) // loader.batch_size)
     limit = trainer.limit_val_batches
     return min(fewest, limit) if isinstance(limit, int) else int(fewest * limit)

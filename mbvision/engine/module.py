@@ -1,12 +1,12 @@
 """Training and validation steps of any network with any tasks."""
 
-import platform
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from importlib.metadata import version
+from platform import python_version
 from typing import Any, NamedTuple
 
 import lightning.pytorch as L
-import numpy as np
 import torch
 import torch.distributed as dist
 from lightning.pytorch.plugins.precision import MixedPrecision
@@ -167,8 +167,8 @@ class VisionModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what rebuilds the network, the versions it was trained with, and the state of the random numbers."""
-        versions = {"python": platform.python_version(), "torch": str(torch.__version__), "lightning": L.__version__}
-        checkpoint["mbvision"] = {**self.network_config, "versions": versions | {"numpy": np.__version__}}
+        versions = {name: version(name) for name in ("torch", "lightning", "numpy")}
+        checkpoint["mbvision"] = {**self.network_config, "versions": {"python": python_version(), **versions}}
         checkpoint["random"] = random_state.of_all_processes(random_state.capture(self.device))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -48,30 +48,32 @@ def test_a_reader_that_dies_is_told_with_its_signal_and_its_picture(
         fit(config(root, "loader.workers=1"), tmp_path)
 
 
-@pytest.mark.parametrize("name", [".metrics.csv.partial", "samples/.train_batch.png.partial", ".last.ckpt.{}.partial"])
+@pytest.mark.parametrize(
+    ("name", "step"), [(".metrics.csv.partial", 1), (".last.ckpt.{}.partial", 1), ("samples/.val_0.png.partial", 2)]
+)
 def test_a_disk_that_fills_up_names_the_file_and_leaves_the_old_checkpoint(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    step: int,
 ) -> None:
-    """/dev/full refuses every byte as a full disk does; it takes the place of the temporary file."""
-    line = [*arguments(root, "checkpoint_every_n_steps=1"), f"run_dir={tmp_path / 'run'}"]
-    step = VisionModule.training_step
+    """/dev/full refuses every byte as a full disk does; it takes the place of the temporary file in the second step."""
     place = tmp_path / "run" / name.format(os.getpid())
+    train_step = VisionModule.training_step
 
     def fill(self: VisionModule, batch: Any, batch_idx: int) -> torch.Tensor:
         if self.global_step == 1:
             place.symlink_to("/dev/full")
-        return step(self, batch, batch_idx)
+        return train_step(self, batch, batch_idx)
 
     monkeypatch.setattr(VisionModule, "training_step", fill)
-    if "train_batch" in name:
-        place.parent.mkdir(parents=True)
-        place.symlink_to("/dev/full")
-    assert run(train.main, line) == 2
+    assert run(train.main, [*arguments(root, "checkpoint_every_n_steps=1"), f"run_dir={tmp_path / 'run'}"]) == 2
     told = capsys.readouterr().err.splitlines()[-1]
-    whole = place.with_name(name.rpartition("/")[2].removeprefix(".").partition(".{}")[0].removesuffix(".partial"))
+    whole = place.with_name(Path(name).name.removeprefix(".").removesuffix(".partial").removesuffix(".{}"))
     assert told.startswith(f"error: {whole}") and "No space left on device" in told
-    if "train_batch" not in name:
-        assert checkpoint.read(tmp_path / "run" / "last.ckpt")["global_step"] == 1
+    assert checkpoint.read(tmp_path / "run" / "last.ckpt")["global_step"] == step
 
 
 def test_an_error_of_the_system_without_a_file_is_one_line_too(capsys: pytest.CaptureFixture[str]) -> None:

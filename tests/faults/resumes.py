@@ -1,6 +1,6 @@
 """Stop a run of two epochs after each of its 40 steps, and go on: every end must be that of the run never stopped.
 
-    python -m tests.faults.resumes
+    python -m tests.faults.resumes [EVERY=1]     # 4: after every fourth step alone
 
 Weights, their average, momentum, schedule, progress, the losses in the table and the order of the images are compared,
 to the last bit; the run that goes on has another number of loader processes by turns.
@@ -30,7 +30,8 @@ KEYS = (
 
 def main() -> int:
     """Print the steps from which the end differs; 0 if there is none."""
-    differing = []
+    every = int(sys.argv[1]) if len(sys.argv) > 1 else 1
+    differing, steps = [], range(every, STEPS + 1, every)
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
         root = write_coco(place / "coco", train=STEPS, val=2)  # two a step, two epochs
@@ -42,7 +43,7 @@ def main() -> int:
         table = (place / "whole" / "metrics.csv").read_text().splitlines()
         if len(ids) != STEPS or whole["global_step"] != STEPS or len(table) != STEPS + 1:
             raise RuntimeError(f"the undisturbed run took {len(ids)} steps and has {len(table)} lines in its table")
-        for step in range(1, STEPS + 1):
+        for step in steps:
             folder = place / f"from_{step}"
             with pytest.MonkeyPatch.context() as patch:
                 resumed_ids, _ = watch(patch)
@@ -53,8 +54,9 @@ def main() -> int:
             if not same or rows != table[step + 1 :]:
                 differing.append(step)
             print("." if same else f"[{step}]", end="", flush=True)
-    print(f"\nresumed after each of {STEPS} steps: {STEPS - len(differing)} ends are equal bit for bit", end="")
-    print(f"; not those from {differing}" if differing else "")
+    print(
+        f"\nresumed {len(steps)} times: {len(steps) - len(differing)} ends are equal bit for bit; others: {differing}"
+    )
     return 1 if differing else 0
 
 

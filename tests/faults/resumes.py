@@ -6,8 +6,10 @@ Weights, their average, momentum, schedule, progress, the losses in the table an
 to the last bit; the run that goes on has another number of loader processes by turns.
 """
 
+import logging
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,9 @@ KEYS = (
 
 def main() -> int:
     """Print the steps from which the end differs; 0 if there is none."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")
     every = int(sys.argv[1]) if len(sys.argv) > 1 else 1
     differing, steps = [], range(every, STEPS + 1, every)
     with tempfile.TemporaryDirectory() as temporary:

@@ -1,5 +1,6 @@
 # `make demo` and `make test` set everything up first; they need python3 (3.11 or newer, with venv) and a package index.
 PYTHON ?= python3
+KILLS ?= 50
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -24,8 +25,9 @@ demo: $(STAMP)  ## Train a small detector on the built-in scenes, and score it (
 test: $(STAMP)  ## Run the tests, on every core
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-faults: $(STAMP)  ## Run the whole fault corpus, and print how each kind of bad input ends
-	$(BIN)/python -m tests.faults
+faults: $(STAMP)  ## Show that nothing is lost: bad inputs, metrics, 50 kills (KILLS=200: more), signals, full disks, resumes
+	for part in "" .metrics ".kills $(KILLS)" .stops .resumes; do \
+		OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults$$part || exit 1; done
 
 check: $(STAMP)  ## Format, lint and types
 	$(BIN)/ruff format --check .

@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from mbvision.writing import writing
+
 Colour = tuple[int, int, int]
 _GOLDEN = 0.618033988749895
 """Steps of the golden ratio around the hue circle keep any number of classes apart."""
@@ -114,13 +116,14 @@ def grid(images: Sequence[UInt8[np.ndarray, "H W 3"]], columns: int) -> UInt8[np
 
 def save_image(path: Path, image: UInt8[np.ndarray, "H W 3"] | UInt8[np.ndarray, "H W"]) -> None:
     """Write an RGB or gray picture in the format of its suffix; the file is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     done, data = cv2.imencode(path.suffix, image[..., ::-1] if image.ndim == 3 else image)
     if not done:
         raise OSError(f"{path}: the picture cannot be encoded as {path.suffix}")
     temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_bytes(data.tobytes())
-    os.replace(temporary, path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(data.tobytes())
+        os.replace(temporary, path)
 
 
 def plot_curves(history: Mapping[str, Sequence[tuple[int, float]]], path: Path) -> None:
@@ -141,7 +144,8 @@ def plot_curves(history: Mapping[str, Sequence[tuple[int, float]]], path: Path) 
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend(fontsize="small", ncols=2)
-    figure.savefig(path, dpi=110)
+    with writing(path):
+        figure.savefig(path, dpi=110)
 
 
 def plot_precision_recall(curves: Mapping[str, Float[np.ndarray, " 101"]], path: Path) -> None:
@@ -159,5 +163,6 @@ def plot_precision_recall(curves: Mapping[str, Float[np.ndarray, " 101"]], path:
         axes.legend(fontsize="small")
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02), title="IoU 0.5")
     axes.grid(alpha=0.3)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=110)

@@ -7,6 +7,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from mbvision.writing import writing
+
 _LINES, _LINE, _PANEL = 16, 13, 170  # lines beside a picture, their height and their width in pixels
 _FONT, _FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.4
 
@@ -55,4 +57,5 @@ def plot_roc(false_accepts: Int[np.ndarray, " T"], true_accepts: Int[np.ndarray,
     axes.set(xscale="log", xlim=(least / 2, 1), ylim=(0, 1.02), xlabel="false accept rate", ylabel="true accept rate")
     axes.grid(alpha=0.3)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    with writing(path):
+        figure.savefig(path, dpi=110)

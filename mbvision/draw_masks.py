@@ -9,6 +9,7 @@ from jaxtyping import Int, UInt8
 
 from mbvision.draw import Colour, class_colour
 from mbvision.structures import IGNORE
+from mbvision.writing import writing
 
 _LINE = 18  # pixels from one line of the legend to the next
 _SWATCH = 10
@@ -134,4 +135,5 @@ def plot_confusion(matrix: Int[np.ndarray, "C C2"], names: Sequence[str], path: 
             axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=0.8 * font, color=colour)
     figure.colorbar(shown, ax=axes, label="% of the true class", shrink=0.6)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110, bbox_inches="tight")
+    with writing(path):
+        figure.savefig(path, dpi=110, bbox_inches="tight")

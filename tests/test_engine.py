@@ -175,9 +175,9 @@ def test_checkpoints_fall_between_accumulated_steps_only(
     saved = []
     save = RunCheckpoints._save
 
-    def note(self: RunCheckpoints, trainer: L.Trainer, path: Path) -> None:
+    def note(self: RunCheckpoints, trainer: L.Trainer, path: Path, *copies: Path) -> None:
         saved.append((trainer.fit_loop.epoch_loop.batch_progress.current.ready, trainer.global_step))
-        save(self, trainer, path)
+        save(self, trainer, path, *copies)
 
     monkeypatch.setattr(RunCheckpoints, "_save", note)
     settings = config(

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "mbvision"
-FLOOR = {"structures", "errors", "files"}
+FLOOR = {"structures", "errors", "files", "writing"}
 ALLOWED = {
     "errors": set(),
     "files": {"errors"},
+    "stopping": set(),
+    "writing": set(),
     "structures": set(),
     "boxes": FLOOR,
     "checkpoint_checks": FLOOR,

@@ -108,6 +108,5 @@ def test_a_run_killed_in_mid_epoch_resumes_in_its_folder_and_ends_as_one_never_s
     assert not list(run.glob(".*.partial")) and {p.name for p in run.iterdir()} == {p.name for p in whole.iterdir()}
     table = (run / "metrics.csv").read_text().splitlines()
     steps = [int(row.split(",")[0]) for row in table[1:]]
-    assert steps == sorted(set(steps)) and steps[-1] == 11
-    assert set(range(12)) - set(steps) <= {stopped - 1}  # a step's row is written just after its checkpoint
+    assert steps == list(range(12))  # no gap, nothing twice
     assert rows[1].split(",")[:4] == table[1].split(",")[:4]

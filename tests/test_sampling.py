@@ -79,7 +79,7 @@ def plain() -> list[list[Batch]]:
     return epochs(make())
 
 
-@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize("workers", [0, 1, 4])
 def test_batches_are_equal_for_any_number_of_workers_and_on_a_second_run(
     plain: list[list[Batch]], workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,10 +5,13 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 
+from mbvision import stopping
 from mbvision.commands.memory import keep_freed_memory
 from mbvision.errors import MBVisionError
+from mbvision.writing import explain
 
 COMMANDS = {
     "train": "train a network, and score it",
@@ -30,7 +33,10 @@ NOISE = (
 
 
 def run(command: Callable[[Sequence[str]], int | None], arguments: Sequence[str]) -> int:
-    """Run a command; a user's mistake is one line on stderr and exit code 2."""
+    """Run a command and return its exit code.
+
+    A user's mistake is one line on stderr and 2; so is a signal that asks to stop, and 130 for Ctrl-C, else 143.
+    """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.captureWarnings(True)
     keep_freed_memory()
@@ -40,18 +46,50 @@ def run(command: Callable[[Sequence[str]], int | None], arguments: Sequence[str]
         logging.getLogger(name).setLevel(logging.WARNING)
         logging.getLogger(name).propagate = False  # they have handlers of their own
     try:
-        return command(arguments) or 0
+        with stopping.listening():
+            code = command(arguments) or 0
+            sys.stdout.flush()  # a disk that is full is told here, with one line
+            return code
+    except stopping.Stopped as stop:
+        return _after_signal(stop)
     except MBVisionError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        _say(f"error: {one_line(error)}")
         return 2
     except BrokenPipeError:  # the reader of our output, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's last flush fails once more
+        _drop_output()
         return 0
     except OSError as error:
-        if error.filename is None:
+        if error.errno is None:
             raise
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _drop_output()
+        _say(f"error: {explain(error)}")
         return 2
+
+
+def _after_signal(stop: stopping.Stopped) -> int:
+    """One line from the first process; the exit code of this one."""
+    from mbvision.commands.run_folder import first_process
+
+    if first_process():
+        _say(str(stop))
+        return stop.exit_code
+    # Of processes that Lightning started itself, it kills the first one as soon as another ends with a code.
+    started_outside = {"TORCHELASTIC_RUN_ID", "SLURM_PROCID"} & set(os.environ)
+    return stop.exit_code if started_outside else 0
+
+
+def _say(line: str) -> None:
+    with suppress(OSError):  # where stderr is a file on the disk that is full
+        print(line, file=sys.stderr, flush=True)
+
+
+def _drop_output() -> None:
+    """Or Python's last flush of what is left fails once more."""
+    with suppress(OSError, ValueError):  # ValueError: a standard output without a file, as in tests
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def one_line(error: MBVisionError) -> str:

@@ -9,11 +9,12 @@ from typing import Any
 
 import lightning.pytorch as L
 import torch
+import torch.distributed as dist
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMonitor, TQDMProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
-from mbvision import checkpoint, checkpoint_checks
+from mbvision import checkpoint, checkpoint_checks, stopping
 from mbvision.build import Config, build_reader, build_tasks, deferred, eval_size, make
 from mbvision.commands.distilling import add_pictures, load_teacher
 from mbvision.data.base import Reader
@@ -21,8 +22,10 @@ from mbvision.draw_faces import plot_roc
 from mbvision.engine.callbacks import AtomicCheckpointIO, RunCheckpoints, WarmAverage
 from mbvision.engine.data_module import VisionData
 from mbvision.engine.module import VisionModule
+from mbvision.engine.out_of_memory import told_when_memory_runs_out
 from mbvision.engine.pictures import Pictures
 from mbvision.engine.run_log import RunLog
+from mbvision.engine.signals import ending_together, leave_signals_alone
 from mbvision.errors import CheckpointError, ConfigError, TrainingError
 from mbvision.metrics.box_evaluator import BoxEvaluator
 from mbvision.metrics.report import format_table, merged, write_metrics
@@ -83,6 +86,18 @@ def check_resumable(config: Config, path: Path) -> None:
         raise ConfigError(f"resume={path}: that run has the optimizer {about.get('optimizer')}; it cannot change")
 
 
+def check_same_classes(path: Path, class_names: Mapping[str, Sequence[str]]) -> None:
+    """Refuse to resume with a data set whose classes are not those of the checkpoint."""
+    known = checkpoint.read(path)["mbvision"]["class_names"]
+    for head, names in known.items():
+        found = list(class_names.get(head, ()))
+        if found != list(names):
+            raise ConfigError(
+                f"resume={path}: that run has {len(names)} classes of {head}, the data {len(found)} (or other ones);"
+                " to train on this set: pretrained= and reset_head=true"
+            )
+
+
 def build_readers(config: Config) -> tuple[Reader, Reader]:
     """The readers of the training and the validation split, with the same classes in the same order.
 
@@ -134,7 +149,10 @@ def build_module(config: Config, network: Network, reader: Reader) -> VisionModu
 
 
 def fit(config: Config, module: VisionModule, data: VisionData, folder: Path, resume: Path | None) -> L.Trainer:
-    """Train to the end. Raises `TrainingError` where memory runs out or a worker dies; the checkpoints stay."""
+    """Train to the end. Raises `TrainingError` where memory runs out or a worker dies; the checkpoints stay.
+
+    Raises `Stopped` after a signal that asks to stop, when the state of the last step is saved.
+    """
     checkpoints = RunCheckpoints(folder=folder, every_n_steps=config["checkpoint_every_n_steps"])
     callbacks: list[Callback] = [
         checkpoints,
@@ -153,22 +171,21 @@ def fit(config: Config, module: VisionModule, data: VisionData, folder: Path, re
     trainer = build_trainer(config, folder, callbacks=callbacks, logger=loggers)
     if config["freeze"]:
         warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")  # they are meant to be
+    goes_on = f"resume={checkpoints.last_path} goes on"
+    told = told_when_memory_runs_out(
+        batch_size=config["loader"]["batch_size"], size=config["input_size"], then=f"; {goes_on}"
+    )
     try:
-        trainer.fit(module, data, ckpt_path=resume, weights_only=True)
-    except torch.OutOfMemoryError as error:
-        raise TrainingError(
-            f"the device is out of memory with loader.batch_size={config['loader']['batch_size']} and"
-            f" input_size={config['input_size']}: lower one of them; resume={checkpoints.last_path} goes on"
-        ) from error
+        with ending_together(trainer), told, data.worker_errors():
+            trainer.fit(module, data, ckpt_path=resume, weights_only=True)
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
-        raise TrainingError(
-            f"{str(error).strip().splitlines()[0]}: a process that reads pictures died or hung; check the memory, or"
-            " lower loader.workers"
-        ) from error
+        raise TrainingError(f"another process of this training ended: its own message says why; {goes_on}") from error
     if trainer.is_global_zero:
         checkpoints.complete()
+    with ending_together(trainer):
+        stopping.resume_raising(f"at the end of training; resume={checkpoints.last_path} scores it")
     return trainer
 
 
@@ -183,7 +200,7 @@ def build_trainer(config: Config, folder: Path, **arguments: Any) -> L.Trainer:
     if overfit := settings.pop("overfit_batches"):
         settings |= {"limit_train_batches": overfit, "limit_val_batches": overfit}
     try:
-        return L.Trainer(
+        trainer = L.Trainer(
             **settings,
             **arguments,
             default_root_dir=folder,
@@ -193,6 +210,7 @@ def build_trainer(config: Config, folder: Path, **arguments: Any) -> L.Trainer:
         )
     except (TypeError, ValueError, MisconfigurationException) as error:
         raise ConfigError(f"trainer: {str(error).splitlines()[0]}") from error
+    return leave_signals_alone(trainer)
 
 
 def score(trainer: L.Trainer, module: VisionModule, data: VisionData, path: Path) -> dict[str, Any]:
@@ -200,7 +218,8 @@ def score(trainer: L.Trainer, module: VisionModule, data: VisionData, path: Path
     content = checkpoint.read(path)
     checkpoint.load_weights(module.network, checkpoint.network_weights(content), path)
     module.metrics.clear()
-    trainer.validate(module, data, verbose=False)
+    with data.worker_errors():
+        trainer.validate(module, data, verbose=False)
     if not module.metrics:
         return {}
     return {"step": content["global_step"], "epoch": content["epoch"], **merged(module.metrics, len(data.val_set))}

@@ -25,6 +25,17 @@ def run_folder(config: Mapping[str, Any]) -> Path:
     return folder
 
 
+def check_writable(folder: Path) -> None:
+    """Raise `ConfigError` if ``folder`` cannot be made or written: better now than after hours of reading."""
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise ConfigError(f"run_dir={folder} cannot be made: {place} is a file; name another folder")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise ConfigError(f"run_dir={folder} cannot be written: {place} is read-only; name another folder")
+
+
 def first_process() -> bool:
     """Whether this process writes: the first of those that torchrun, SLURM or Lightning started."""
     rank = next((os.environ[key] for key in ("RANK", "LOCAL_RANK", "SLURM_PROCID") if key in os.environ), "0")

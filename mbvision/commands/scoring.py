@@ -15,7 +15,9 @@ from mbvision.draw_faces import plot_roc
 from mbvision.draw_masks import plot_confusion
 from mbvision.engine.data_module import VisionData
 from mbvision.engine.module import VisionModule
+from mbvision.engine.out_of_memory import told_when_memory_runs_out
 from mbvision.engine.pictures import draw_samples
+from mbvision.engine.signals import leave_signals_alone
 from mbvision.errors import ConfigError
 from mbvision.inference.augmented import augmented
 from mbvision.inference.predictor import choose_device
@@ -70,15 +72,18 @@ def score_checkpoint(config: Mapping[str, Any]) -> dict[str, Any]:
         masks = reader.truth["segmentation"]
         module.evaluators["segmentation"] = MeanIoU(annotations=masks, sink=mask_writer(folder / "masks", masks.scheme))
     device = choose_device(config["device"])
-    trainer = L.Trainer(
-        accelerator=device.type,
-        devices=1 if device.index is None else [device.index],
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
+    trainer = leave_signals_alone(
+        L.Trainer(
+            accelerator=device.type,
+            devices=1 if device.index is None else [device.index],
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
     )
-    trainer.validate(module, loaders, verbose=False)
+    with told_when_memory_runs_out(batch_size=loaders.batch_size, size=size), loaders.worker_errors():
+        trainer.validate(module, loaders, verbose=False)
     if trainer.is_global_zero:
         write_outputs(folder, split, module, loaders.val_set)
     return merged(module.metrics, len(reader))

@@ -1,14 +1,17 @@
 """``train``: fit a network to a data set, keep the best checkpoint, score it, and leave a run folder to look at."""
 
 import logging
+import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mbvision.commands.compose import compose_config, expand_sweeps, wants_help
 from mbvision.commands.places import check_places
-from mbvision.commands.run_folder import read_command, run_folder, write_config
+from mbvision.commands.requeue import requeue, requeued_checkpoint
+from mbvision.commands.run_folder import check_writable, read_command, run_folder, write_config
 from mbvision.errors import ConfigError
+from mbvision.stopping import Stopped
 
 HELP = """\
 Train a network: python tools/train.py task=ssdlite backbone=mobilenet_v3_small data.root=FOLDER ...
@@ -56,7 +59,12 @@ def main(arguments: Sequence[str]) -> int:
         config, command = prepare(overrides)
         if len(runs) > 1:  # each run of a sweep has a folder of its own in the one that was named
             config["run_dir"] = str(run_folder(config) / str(number))
-        train(config, command)
+        try:
+            train(config, command)
+        except Stopped as stop:
+            if stop.signum == signal.SIGUSR1:
+                requeue()
+            raise
     return 0
 
 
@@ -86,6 +94,8 @@ def compose_command(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]
     if plain := [argument for argument in overrides if "=" not in argument]:
         raise ConfigError(f"{plain[0]!r} is not key=value; --help shows the keys")
     given = dict(argument.partition("=")[::2] for argument in overrides)
+    if "resume" not in given and (path := requeued_checkpoint(given.get("run_dir"))):
+        given["resume"] = str(path)
     if "resume" in given:
         saved = Path(given["resume"]).parent / "config.yaml"
         if saved.is_file():
@@ -105,16 +115,22 @@ def train(config: dict[str, Any], command: Sequence[str]) -> Mapping[str, Any]:
     from mbvision.commands import fitting
     from mbvision.commands.costs import format_costs, joint_costs
     from mbvision.commands.data_report import tell_findings
+    from mbvision.commands.machine import check_machine
+    from mbvision.engine.signals import ending_together
 
     resume = Path(config["resume"]) if config["resume"] else None
     if resume:
         fitting.check_resumable(config, resume)
     folder = run_folder(config)
+    check_writable(folder)
     L.seed_everything(config["seed"], verbose=False)
     if config["threads"]:
         torch.set_num_threads(config["threads"])
     size = input_size(config)
+    check_machine(config, size)
     train_reader, val_reader = fitting.build_readers(config)
+    if resume:
+        fitting.check_same_classes(resume, train_reader.class_names)
     num_classes = {name: len(train_reader.class_names[name]) for name in config["heads"]}
     network = build_network(config, num_classes)
     tell_findings(config, network, train_reader, val_reader)
@@ -127,5 +143,6 @@ def train(config: dict[str, Any], command: Sequence[str]) -> Mapping[str, Any]:
         write_config(folder, config, command)
     logger.info("%d training and %d validation pictures; run folder %s", len(train_reader), len(val_reader), folder)
     trainer = fitting.fit(config, module, data, folder, resume)
-    write_config(folder, config, command)
-    return fitting.finish(config, module, data, folder, trainer)
+    with ending_together(trainer):
+        write_config(folder, config, command)
+        return fitting.finish(config, module, data, folder, trainer)

@@ -1,7 +1,8 @@
 """Which picture comes when: a function of (seed, epoch, position) alone; workers, ranks and restarts do not matter."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -15,6 +16,10 @@ from mbvision.structures import Sample
 logger = logging.getLogger(__name__)
 Transform = Callable[[Sample, int], Sample]
 BatchTransform = Callable[[Sequence[Sample], int], list[Sample]]
+
+
+NOTHING = -1
+"""In the place of an index: none."""
 
 
 class Draw(NamedTuple):
@@ -87,6 +92,8 @@ class DrawDataset(Dataset[Sample]):
         self.on_bad_item, self.max_bad_fraction, self.mix = on_bad_item, max_bad_fraction, mix
         self.bad = torch.zeros(len(reader), dtype=torch.bool).share_memory_()  # one mark for all workers
         self._order: tuple[int, np.ndarray] | None = None
+        self._hands = torch.full((1, 2), NOTHING)  # of each worker: its process, and the index it is at
+        self._hand = 0
 
     def __len__(self) -> int:
         return len(self.reader)
@@ -105,18 +112,38 @@ class DrawDataset(Dataset[Sample]):
             index = int(order[(draw.position + step) % len(self)])
             if self.bad[index]:
                 continue
+            self._hands[self._hand, 1] = index
             try:
                 sample = self.reader.read(index)
             except DataError as error:
                 self._refuse(index, error)
                 continue
-            return self.transform(sample, self._seed(draw))
+            sample = self.transform(sample, self._seed(draw))
+            self._hands[self._hand, 1] = NOTHING
+            return sample
         raise DataError("no sample of the data set can be read")
 
     def __getitems__(self, draws: Sequence[Draw]) -> list[Sample]:
         """The samples of a batch, which loaders ask for at once; the first draw's seed serves for the mixing too."""
         samples = [self[draw] for draw in draws]
         return self.mix(samples, self._seed(draws[0])) if self.mix else samples
+
+    def expect_workers(self, count: int) -> None:
+        """Make room where ``count`` worker processes note what they are at."""
+        self._hands = torch.full((max(count, 1), 2), NOTHING).share_memory_()
+
+    def note_pictures_in(self, worker: int) -> None:
+        """From now on this process is that worker."""
+        self._hand = worker
+        self._hands[worker, 0] = os.getpid()
+
+    def pictures_in_hand(self, processes: Collection[int]) -> list[str]:
+        """The images that these worker processes (all, if none is named) were at last; ids where they are known."""
+        hands = self._hands.tolist()
+        places = [place for process, place in hands if place != NOTHING and (not processes or process in processes)]
+        truth = next(iter(self.reader.truth.values()), None)
+        ids = truth.image_ids if truth is not None and len(truth) == len(self) else None
+        return [f"image {ids[place]}" if ids else f"sample {place}" for place in places]
 
     def _seed(self, draw: Draw) -> int:
         state = np.random.SeedSequence((self.seed, draw.epoch, draw.position)).generate_state(1, np.uint64)

@@ -11,8 +11,11 @@ from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
+from mbvision import stopping
 from mbvision.checkpoint import copy, read, weights_digest, write
-from mbvision.engine.guard import agreed, all_finite
+from mbvision.data.sampling import DrawDataset
+from mbvision.engine.data_module import ResumableLoader
+from mbvision.engine.guard import agreed, agreed_stop, all_finite
 from mbvision.engine.module import VisionModule
 from mbvision.engine.run_log import RunLog
 from mbvision.errors import ConfigError, TrainingError
@@ -36,7 +39,8 @@ class RunCheckpoints(Checkpoint):
     """Keeps ``last.ckpt`` (every so many steps, after validation and at the end) and ``best.ckpt`` in the run folder.
 
     Lightning's ModelCheckpoint leaves out the last step where it saves by steps, renames files in a folder used twice,
-    and writes nothing in a debug run.
+    and writes nothing in a debug run. A line in the log tells of each checkpoint when it is on the disk. After a signal
+    that asks to stop, the step is ended, its state saved, and `Stopped` raised on every process.
     """
 
     def __init__(self, *, folder: Path, every_n_steps: int) -> None:
@@ -46,6 +50,7 @@ class RunCheckpoints(Checkpoint):
         self.best: float | None = None
         self.scored_step = -1
         self._step_before = 0
+        self._stop_signal = 0
 
     @property
     def last_path(self) -> Path:
@@ -70,8 +75,9 @@ class RunCheckpoints(Checkpoint):
         if not trainer.is_global_zero:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        for leftover in self.folder.glob(".*.partial"):
-            leftover.unlink(missing_ok=True)
+        for pattern in (".*.partial", ".*.tmp"):
+            for leftover in self.folder.rglob(pattern):
+                leftover.unlink(missing_ok=True)
         weights = sum(p.numel() * p.element_size() for p in pl_module.parameters())
         needed = 2 * 4 * weights  # weights, their average, and two numbers a weight for the optimizer
         free = shutil.disk_usage(self.folder).free
@@ -79,6 +85,13 @@ class RunCheckpoints(Checkpoint):
             raise TrainingError(
                 f"{self.folder}: {free / 1e6:.0f} MB are free, two checkpoints need {needed / 1e6:.0f} MB: set run_dir="
             )
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """From here on the step is ended first. Rows of steps that a killed run did, but did not save, are dropped."""
+        stopping.defer()
+        for log in trainer.loggers:
+            if isinstance(log, RunLog):
+                log.forget_from(trainer.global_step)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -93,18 +106,43 @@ class RunCheckpoints(Checkpoint):
 
         Not before a validation either: it saves itself, and a run that is resumed from here would leave it out.
         """
+        assert isinstance(pl_module, VisionModule)
         step = trainer.global_step
         last_of_epoch = batch_idx + 1 >= trainer.num_training_batches
-        if last_of_epoch and self._validates(trainer):
+        if step == self._step_before or (last_of_epoch and self._validates(trainer)):
             return
+        self._stop_signal = pl_module.guard.stop_signal
         ends = step == trainer.max_steps or (last_of_epoch and trainer.current_epoch + 1 == trainer.max_epochs)
-        if step > self._step_before and (ends or step % self.every_n_steps == 0):
+        if ends or self._stop_signal or step % self.every_n_steps == 0:
+            self._log_losses(trainer)
             self._save(trainer, self.last_path)
+        self._stop_if_asked(trainer)
 
     @staticmethod
     def _validates(trainer: L.Trainer) -> bool:
         every = trainer.check_val_every_n_epoch
         return trainer.enable_validation and every is not None and (trainer.current_epoch + 1) % every == 0
+
+    def on_validation_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Break a validation within training off, on every process at the same batch: none may wait for another."""
+        if trainer.sanity_checking or trainer.state.fn != "fit" or batch_idx >= shared_batches(trainer):
+            return
+        self._stop_signal = agreed_stop(pl_module.device)
+        if self._stop_signal:
+            raise StopIteration
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Of a validation that was broken off, save the state before it: it is done anew by the run that goes on."""
+        if not self._stop_signal:
+            return
+        progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
+        progress.reset()
+        progress.increment_ready()  # in its first batch, where Lightning takes a validation up
+        progress.increment_started()
+        self._save(trainer, self.last_path)
+        self._stop_if_asked(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save, and keep the best; the best first, so that a run killed in between scores these weights again."""
@@ -117,9 +155,7 @@ class RunCheckpoints(Checkpoint):
             self._save(trainer, self.last_path)
             return
         self.best = score
-        self._save(trainer, self.best_path)
-        if trainer.is_global_zero:
-            copy(self.best_path, self.last_path)
+        self._save(trainer, self.best_path, self.last_path)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """There is always a best checkpoint."""
@@ -131,7 +167,21 @@ class RunCheckpoints(Checkpoint):
         if not self.best_path.exists() and self.last_path.exists():
             copy(self.last_path, self.best_path)
 
-    def _save(self, trainer: L.Trainer, path: Path) -> None:
+    def _stop_if_asked(self, trainer: L.Trainer) -> None:
+        if self._stop_signal:
+            state = f"after step {trainer.global_step}; resume={self.last_path} goes on"
+            raise stopping.Stopped(self._stop_signal, state)
+
+    @staticmethod
+    def _log_losses(trainer: L.Trainer) -> None:
+        """The row of this step, which Lightning adds after the callbacks only: the run that goes on would lack it."""
+        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            losses = {key: float(value) for key, value in trainer.logged_metrics.items() if key.startswith("train/")}
+            for log in trainer.loggers:
+                if isinstance(log, RunLog):
+                    log.log_metrics({"epoch": trainer.current_epoch, **losses}, step=trainer.global_step - 1)
+
+    def _save(self, trainer: L.Trainer, path: Path, *copies: Path) -> None:
         if not agreed(all_finite(trainer.lightning_module.state_dict().values())):
             raise TrainingError(
                 f"the weights are not finite after step {trainer.global_step}; {path} was left as it is: lower"
@@ -141,7 +191,20 @@ class RunCheckpoints(Checkpoint):
             if isinstance(log, RunLog):
                 log.flush()  # or the run that goes on from here would have a gap in its table
         trainer.save_checkpoint(path)
-        logger.debug("saved %s at step %d", path, trainer.global_step)
+        if trainer.is_global_zero:
+            for other in copies:
+                copy(path, other)
+            for saved in (path, *copies):
+                logger.info("saved %s at step %d", saved, trainer.global_step)
+
+
+def shared_batches(trainer: L.Trainer) -> int:
+    """The validation batches that every process has; some may have one more."""
+    loader = trainer.val_dataloaders
+    assert isinstance(loader, ResumableLoader) and isinstance(loader.dataset, DrawDataset) and loader.batch_size
+    fewest = -(-max(len(loader.dataset) // trainer.world_size, 1) // loader.batch_size)
+    limit = trainer.limit_val_batches
+    return min(fewest, limit) if isinstance(limit, int) else int(fewest * limit)
 
 
 def _average(decay: float, every_n_steps: int) -> Any:

@@ -1,6 +1,13 @@
 """Readers and transforms as Lightning's loaders, which resume in the middle of an epoch."""
 
+import atexit
+import gc
+import multiprocessing
 import os
+import re
+import signal
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import cv2
@@ -8,17 +15,40 @@ import lightning.pytorch as L
 import torch
 from torch.utils.data import DataLoader
 
+from mbvision import stopping
 from mbvision.data.base import Reader
 from mbvision.data.collate import collate
 from mbvision.data.sampling import BatchTransform, DrawDataset, EpochSampler, Transform
-from mbvision.errors import ConfigError
-from mbvision.structures import Sample
+from mbvision.engine.labels import check_box_labels
+from mbvision.errors import ConfigError, TrainingError
+from mbvision.structures import Batch, Sample
 
 
 def _start_worker(worker: int) -> None:
-    """One thread a worker: parallelism comes from the workers."""
+    """One thread a worker: parallelism comes from the workers. Signals are for the process that started it."""
+    stopping.ignore()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    info = torch.utils.data.get_worker_info()
+    assert info is not None and isinstance(info.dataset, DrawDataset)
+    info.dataset.note_pictures_in(worker)
+
+
+@atexit.register
+def end_workers() -> None:
+    """At its end Python asks the workers that are left to stop, and waits: they ignore that signal too."""
+    workers = [child for child in multiprocessing.active_children() if child.daemon]
+    if workers:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would take this for an accident
+    for worker in workers:
+        worker.kill()
+
+
+def _signal_that_ended(processes: Collection[int]) -> str:
+    """The name of the signal that ended a child process; nothing where none did. torch says it in half of the cases."""
+    children = [thing for thing in gc.get_objects() if issubclass(type(thing), multiprocessing.process.BaseProcess)]
+    codes = [child.exitcode or 0 for child in children if child.pid in processes]
+    return next((signal.Signals(-code).name for code in codes if code < 0), "")
 
 
 class ResumableLoader(DataLoader[Sample]):
@@ -102,6 +132,13 @@ class VisionData(L.LightningDataModule):
         """Every image once over all processes."""
         return self._loader(self.val_set, even=False)
 
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Refuse labels of boxes that are no class, while the batch is still on the processor."""
+        assert self.trainer is not None
+        if self.trainer.training and self.train_reader is not None:
+            check_box_labels(batch.targets, len(self.train_reader.class_names.get("detection", ())))
+        return batch
+
     def state_dict(self) -> dict[str, int]:
         """The epoch that training is in and the samples taken from it by each process."""
         assert self.trainer is not None
@@ -116,10 +153,32 @@ class VisionData(L.LightningDataModule):
         """Called before the loaders are made."""
         self._resumed_place = (state_dict["epoch"], state_dict["start"])
 
+    @contextmanager
+    def worker_errors(self) -> Iterator[None]:
+        """Inside, a worker that dies or hangs is a `TrainingError` with its signal and the pictures in its hands."""
+        try:
+            yield
+        except RuntimeError as error:
+            if not re.match(r"DataLoader (worker \(pid|timed out)", str(error)):
+                raise
+            raise self._worker_error(str(error)) from error
+
+    def _worker_error(self, text: str) -> TrainingError:
+        named = re.search(r"\(pid(?:\(s\))? ([\d, ]+)\)", text)
+        pids = [int(pid) for pid in named[1].split(",")] if named else []
+        places = [place for dataset in self.sets.values() if dataset for place in dataset.pictures_in_hand(pids)]
+        name = _signal_that_ended(pids)
+        who = f"process {pids[0]}, which reads pictures, was killed by {name}" if name else text
+        return TrainingError(
+            f"{who.splitlines()[0]}; in its hands: {', '.join(places) or 'no picture'}: check the memory, /dev/shm"
+            " included, or set loader.workers=0"
+        )
+
     def _loader(self, dataset: DrawDataset, *, even: bool) -> ResumableLoader:
         trainer = self.trainer
         rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         workers = min(self.workers, os.cpu_count() or 1)
+        dataset.expect_workers(workers)
         return ResumableLoader(
             sampler=EpochSampler(
                 length=len(dataset), rank=rank, world_size=world, even=even, repeat=self.repeat_epoch or not even

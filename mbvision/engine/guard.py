@@ -7,6 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from mbvision import stopping
 from mbvision.errors import TrainingError
 
 logger = logging.getLogger(__name__)
@@ -33,11 +34,31 @@ def agreed(good: Tensor) -> bool:
     return bool(good)
 
 
+def agreed_stop(device: torch.device) -> int:
+    """The signal that asked any process to stop; 0 for none."""
+    if dist.is_available() and dist.is_initialized():
+        flag = torch.tensor(stopping.requested(), device=device)
+        dist.all_reduce(flag, op=dist.ReduceOp.MAX)
+        return int(flag)
+    return stopping.requested()
+
+
+def _agreed_step(good: Tensor) -> tuple[bool, int]:
+    """Both of the above in one exchange: whether the step is good everywhere, and the signal that asked to stop."""
+    if dist.is_available() and dist.is_initialized():
+        flags = torch.stack([good.int(), torch.full_like(good, -stopping.requested(), dtype=torch.int32)])
+        dist.all_reduce(flags, op=dist.ReduceOp.MIN)
+        step_good, signum = flags.tolist()
+        return bool(step_good), -signum
+    return bool(good), stopping.requested()
+
+
 class StepGuard:
     """Watches the batches of one optimizer step; a bad step changes neither weights nor running statistics.
 
     The backward pass runs on a bad loss too, because processes that train together have to exchange gradients; the
     gradients are then dropped on all of them. At most ``max_bad_steps`` bad steps may follow one another.
+    ``stop_signal`` is the signal that asked any process to stop before the last step; 0 for none.
     """
 
     def __init__(self, network: nn.Module, *, max_bad_steps: int) -> None:
@@ -45,6 +66,7 @@ class StepGuard:
             raise TrainingError(f"max_nan_steps={max_bad_steps}: must be at least 0")
         self.network, self.max_bad_steps = network, max_bad_steps
         self._parameters = list(network.parameters())  # walking the modules at every step takes longer than the check
+        self.stop_signal = 0
         self._bad_steps = 0
         self._good: list[Tensor] = []
         self._image_ids: list[int | str] = []
@@ -77,7 +99,8 @@ class StepGuard:
         gradients = [p.grad for p in self._parameters if p.grad is not None] if check_gradients else []
         loss_good = torch.stack(self._good).all()
         image_ids, self._good, self._image_ids = self._image_ids, [], []
-        if agreed(loss_good & all_finite(gradients).to(loss_good.device)):
+        good, self.stop_signal = _agreed_step(loss_good & all_finite(gradients).to(loss_good.device))
+        if good:
             self._bad_steps = 0
             return
         for parameter in self._parameters:

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from importlib.metadata import version
+from platform import python_version
 from typing import Any, NamedTuple
 
 import lightning.pytorch as L
@@ -17,6 +19,7 @@ from mbvision.engine.guard import StepGuard
 from mbvision.engine.optim import Schedule, parameter_groups
 from mbvision.engine.single_image import norms_of_single_values
 from mbvision.engine.teacher import Teacher
+from mbvision.errors import CheckpointError
 from mbvision.structures import Batch, Target
 from mbvision.tasks.base import Task
 
@@ -163,10 +166,14 @@ class VisionModule(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what rebuilds the network, and the state of the random numbers."""
-        checkpoint["mbvision"] = self.network_config
-        checkpoint["random"] = random_state.capture(self.device)
+        """Add what rebuilds the network, the versions it was trained with, and the state of the random numbers."""
+        versions = {name: version(name) for name in ("torch", "lightning", "numpy")}
+        checkpoint["mbvision"] = {**self.network_config, "versions": {"python": python_version(), **versions}}
+        checkpoint["random"] = random_state.of_all_processes(random_state.capture(self.device))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the random state until the first batch: restoring the loaders draws numbers."""
-        self._random_state = checkpoint.get("random")
+        """Keep this process's random state until the first batch: restoring the loaders draws numbers."""
+        states = checkpoint.get("random")
+        if not isinstance(states, list):
+            raise CheckpointError("the checkpoint holds no random states, so no run can go on from it: use pretrained=")
+        self._random_state = states[self.global_rank] if self.global_rank < len(states) else None

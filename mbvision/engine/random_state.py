@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 
 
 def capture(device: torch.device) -> dict[str, Any]:
@@ -16,6 +17,15 @@ def capture(device: torch.device) -> dict[str, Any]:
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
     }
+
+
+def of_all_processes(state: dict[str, Any]) -> list[dict[str, Any]]:
+    """The states of the processes that train together, by rank; every process has to call this."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return [state]
+    states = [state] * dist.get_world_size()
+    dist.all_gather_object(states, state)
+    return states
 
 
 def restore(state: dict[str, Any], device: torch.device) -> None:

@@ -5,6 +5,7 @@ import os
 import time
 from argparse import Namespace
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from mbvision.draw import plot_curves
+from mbvision.errors import ConfigError
+from mbvision.writing import writing
 
 SHARE_OF_TIME = 0.05
 """The table is written anew each time, but no more than this share of the run goes into it."""
@@ -26,10 +29,13 @@ class RunLog(Logger):
         self.rows: dict[int, dict[str, float]] = {}
         self._next_save = 0.0
         if resume and self.path.exists():
-            with self.path.open(newline="") as file:
-                for row in csv.DictReader(file):
-                    step = int(row.pop("step"))
-                    self.rows[step] = {key: float(value) for key, value in row.items() if value}
+            try:
+                with self.path.open(newline="") as file:
+                    for row in csv.DictReader(file):
+                        step = int(row.pop("step"))
+                        self.rows[step] = {key: float(value) for key, value in row.items() if value}
+            except (KeyError, TypeError, ValueError, csv.Error) as error:
+                raise ConfigError(f"{self.path} is not the table of a run: remove it to go on without") from error
 
     @property
     def path(self) -> Path:
@@ -45,6 +51,10 @@ class RunLog(Logger):
     def version(self) -> str:
         """Runs have no versions: each has its own folder."""
         return ""
+
+    def forget_from(self, step: int) -> None:
+        """Drop the rows of this step and later ones: the run goes on from a checkpoint before them."""
+        self.rows = {known: row for known, row in self.rows.items() if known < step}
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
@@ -69,16 +79,21 @@ class RunLog(Logger):
         """Write the table now."""
         names = sorted({name for row in self.rows.values() for name in row} - {"epoch"})
         temporary = self.path.with_name(f".{self.path.name}.partial")
-        with temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, ["step", "epoch", *names])
-            writer.writeheader()
-            for step, row in sorted(self.rows.items()):
-                writer.writerow({"step": step, **row})
-        os.replace(temporary, self.path)
+        with writing(self.path):
+            with temporary.open("w", newline="") as file:
+                writer = csv.DictWriter(file, ["step", "epoch", *names])
+                writer.writeheader()
+                for step, row in sorted(self.rows.items()):
+                    writer.writerow({"step": step, **row})
+            os.replace(temporary, self.path)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Write the table and draw the curves."""
+        """Write the table and draw the curves; what ended a run is told first, not that the disk is full."""
+        if status == "failed":
+            with suppress(OSError):
+                self.flush()
+            return
         self.flush()
         names = sorted({name for row in self.rows.values() for name in row if "/" in name})
         history = {

@@ -1,0 +1,34 @@
+"""What goes wrong with a file that is written names the file."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+REMEDIES = {
+    errno.ENOSPC: "free some space there, or name another folder",
+    errno.EDQUOT: "free some space there, or name another folder",
+    errno.EFBIG: "raise the limit of file sizes (ulimit -f), or name another folder",
+    errno.EROFS: "name a folder that can be written",
+    errno.EACCES: "name a folder that can be written",
+    errno.EPERM: "name a folder that can be written",
+}
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Errors of the system inside name ``path``: of a full disk, Python's own name no file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+
+
+def explain(error: OSError) -> str:
+    """One line: the file, what went wrong, and the remedy where there is a common one."""
+    place = f"{error.filename}: " if error.filename is not None else ""
+    remedy = REMEDIES.get(error.errno or 0, "")
+    return f"{place}{error.strerror or error}{remedy and ': '}{remedy}"

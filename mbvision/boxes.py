@@ -5,6 +5,7 @@ function says otherwise: coding and overlap do not depend on the unit.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, Int
@@ -51,20 +52,20 @@ def decode(deltas: Float[Tensor, "*N 4"], anchors: Float[Tensor, "*N 4"]) -> Flo
 
 def select_detections(
     scores: Float[Tensor, "A C"],
-    deltas: Float[Tensor, "A 4"],
-    anchors: Float[Tensor, "A 4"],
+    boxes_of: Callable[[Int[Tensor, " N"]], Float[Tensor, "N 4"]],
     *,
     score_threshold: float,
     nms_threshold: float,
     max_per_class: int,
     max_detections: int,
 ) -> tuple[Float[Tensor, "N 4"], Float[Tensor, " N"], Int[Tensor, " N"]]:
-    """The detections of one image: boxes clipped to 0..1, scores, labels, best first.
+    """The detections of one image: boxes, scores, labels, best first; ``boxes_of`` gives the boxes of some anchors.
 
     Equal scores go by label, then anchor. The result is that of the plain method (for each class: the ``max_per_class``
     best scores over the threshold, then suppression; over all classes: the ``max_detections`` best that are left).
     Suppression visits boxes by falling score, so suppressing only the best candidates gives a prefix of that result:
-    start with a short prefix and double it until enough survive. Boxes are decoded for candidates in the prefix alone.
+    start with a short prefix and double it until enough survive. Boxes are asked for candidates in the prefix alone;
+    none of their numbers may be negative.
     """
     # Most anchors have no candidate at all; the maximum of a row finds them faster than a search of all scores.
     rows = (scores.amax(dim=1) > score_threshold).nonzero().squeeze(1)
@@ -81,10 +82,11 @@ def select_detections(
         if len(index) > max_per_class:
             few = _rank_in_class(labels) < max_per_class
             index, labels, prefix_scores = index[few], labels[few], prefix_scores[few]
-        anchor = rows[index % len(rows)]
-        boxes = decode(deltas[anchor], anchors[anchor]).clamp(min=0, max=1)
+        boxes = boxes_of(rows[index % len(rows)])
         # Classes are laid side by side so that they never overlap; in float64 the shift loses no digit.
-        apart = boxes.double() + 2.0 * labels[:, None]
+        apart = boxes.double()
+        if len(boxes):
+            apart = apart + (boxes.amax().double() + 1) * labels[:, None]
         keep = nms(apart, torch.arange(len(apart), 0, -1, device=apart.device, dtype=apart.dtype), nms_threshold)
         if whole or len(keep) >= max_detections:
             keep = keep[:max_detections]

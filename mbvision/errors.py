@@ -68,3 +68,7 @@ class CheckpointError(MBVisionError):
 
 class TrainingError(MBVisionError):
     """Training cannot go on: the loss is not finite, or the set-up cannot work."""
+
+
+class ExportError(MBVisionError):
+    """A network cannot be written in a format, or the written file does not give its numbers."""

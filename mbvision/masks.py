@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Float32, Int, UInt8
 from torch import Tensor
 
-from mbvision.structures import Geometry, Segmentation
+from mbvision.structures import Geometry, InputLabels, Segmentation
 
 Resize = Callable[[Float32[np.ndarray, "h w"]], Float32[np.ndarray, "H W"]]
 
@@ -21,13 +21,15 @@ _BAND_VALUES = 1 << 24
 """Logits that the row bands of `_by_bands` hold at a time: 64 MiB of float32."""
 
 
-def upsampled_labels(segmentation: Segmentation, geometry: Geometry) -> UInt8[np.ndarray, "H W"]:
+def upsampled_labels(segmentation: Segmentation | InputLabels, geometry: Geometry) -> UInt8[np.ndarray, "H W"]:
     """The best class of every pixel of the original picture, at ``geometry.original``; of equals the first.
 
-    The logits cover the whole input, padding included; ``geometry`` says where in it the picture lies. On the CPU two
-    float maps exist at a time, elsewhere a band of rows of all classes. The logits must be finite and of 1 to 255
-    classes.
+    Of labels of the input's pixels, the nearest pixel's. The logits cover the whole input, padding included;
+    ``geometry`` says where in it the picture lies. On the CPU two float maps exist at a time, elsewhere a band of rows
+    of all classes. The logits must be finite and of 1 to 255 classes.
     """
+    if isinstance(segmentation, InputLabels):
+        return _nearest(segmentation.labels, geometry)
     logits = segmentation.logits.detach().float()
     axes = [
         _Axis(length, cells, scale=scale * cells / size, start=offset * cells / size)
@@ -46,6 +48,16 @@ def upsampled_labels(segmentation: Segmentation, geometry: Geometry) -> UInt8[np
     labels = _best_of(planes, _corner_resize(axes) if all(axis.start == 0 for axis in axes) else _any_resize(axes))
     height, width = geometry.original
     return np.ascontiguousarray(labels[:height, :width])
+
+
+def _nearest(labels: UInt8[np.ndarray, "h w"], geometry: Geometry) -> UInt8[np.ndarray, "H W"]:
+    places = [
+        (((np.arange(length) + 0.5) * scale + offset).astype(np.int64)).clip(0, side - 1)
+        for length, side, scale, offset in zip(
+            geometry.original, labels.shape, geometry.scale[::-1], geometry.offset[::-1], strict=True
+        )
+    ]
+    return labels[places[0][:, None], places[1]]
 
 
 class _Axis:

@@ -138,6 +138,13 @@ class Segmentation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InputLabels:
+    """What an exported segmenter says of one image where it gives labels, not logits: those of the input's pixels."""
+
+    labels: UInt8[np.ndarray, "H W"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AttributeScores:
     """How probable each attribute of one picture is, in 0..1; they do not exclude one another."""
 

@@ -33,12 +33,13 @@ ALLOWED = {
 UPPER = set(ALLOWED) | {"network", "tasks", "build", "checkpoint"}
 ALLOWED |= {
     "analysis": UPPER,
+    "deploy": UPPER | {"__init__"},
     "build": set(ALLOWED),
     "checkpoint": set(ALLOWED) | {"build", "__init__"},
     "weights": set(ALLOWED) | {"build", "checkpoint"},
     "engine": UPPER,
-    "inference": UPPER,
-    "commands": UPPER | {"analysis", "engine", "inference", "weights", "__init__"},
+    "inference": UPPER | {"deploy"},
+    "commands": UPPER | {"analysis", "deploy", "engine", "inference", "weights", "__init__"},
 }
 ONLY_IN = {
     "lightning": {"engine", "commands"},

@@ -12,8 +12,8 @@ from mbvision import checkpoint
 from mbvision.build import build_network
 from mbvision.commands.train import configure
 from mbvision.data.transforms.window import resize
+from mbvision.deploy.fold import folded
 from mbvision.errors import CheckpointError, ConfigError, ImageError
-from mbvision.inference.fold import folded
 from mbvision.inference.predictor import Predictor, choose_device
 from tests.test_ssdlite import randomise
 

@@ -30,6 +30,7 @@ PAGES = [
     "datasets/README.md",
     "docs/check_data.md",
     "docs/classification.md",
+    "docs/export.md",
     "docs/faces.md",
     "docs/several_machines.md",
 ]
@@ -99,7 +100,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     make_portraits(faces, train_people=3, val_people=2, pictures=2)
     learn = ["task=[attributes,embedding]", "data=celeba", f"data.root={faces}", f"run_dir={root}/f"]
     assert run(import_module("mbvision.commands.train").main, [*TINY, *learn]) == 0
+    onnx = [f"checkpoint={root}/r/best.ckpt", f"output={root}/exported.onnx"]
+    assert run(import_module("mbvision.commands.export").main, onnx) == 0
     return {
+        "checkpoint=model.onnx": f"checkpoint={root}/exported.onnx",
         "classifier.ckpt": f"{root}/classifier.ckpt",
         "runs/crops/best.ckpt": f"{root}/classifier.ckpt",
         "data.root=PICTURES": f"data.root={root}/pictures",

@@ -17,7 +17,7 @@ COMMANDS = {
     "train": "train a network, and score it",
     "evaluate": "score a checkpoint on a data set, or the results of another program",
     "predict": "draw and write what a checkpoint finds in pictures",
-    "export": "write a checkpoint's weights as safetensors",
+    "export": "write a checkpoint as a file for another runtime, or its weights alone",
     "complexity": "count parameters, multiply-adds and activation memory of a network",
     "check_data": "say what is wrong in a data set, by file and object",
     "prepare_data": "unpack official archives, convert YOLO data sets",

@@ -1,22 +1,37 @@
-"""``export``: a checkpoint's weights in a format for others."""
+"""``export``: a checkpoint as a file for another runtime, compared with it, or its weights alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mbvision.commands.compose import compose_config, wants_help
 from mbvision.errors import ConfigError
 
 HELP = """\
-Export the weights of a checkpoint: python tools/export.py checkpoint=best.ckpt output=weights.safetensors
+Export a checkpoint: python tools/export.py checkpoint=best.ckpt format=onnx output=model.onnx
 
   checkpoint=PATH         a checkpoint of train
-  format=safetensors      the weights alone (the averaged ones), with classes and settings in the metadata
-  format=torchvision      a state dict for torchvision's model of the same network; what builds it there is printed
-  format=timm             the same for timm's
-  output=FILE             what is written: .safetensors, or any other suffix for torch.save's format;
-                          pretrained=FILE and backbone.weights=FILE read it"""
+  output=FILE             what is written; its suffix says the format where format= does not
+  format=onnx             .onnx, for ONNX Runtime and many others
+  format=openvino         .xml and .bin
+  format=executorch       .pte, for phones
+  format=coreml           .mlpackage, for Apple's devices; it can be written anywhere, but runs on macOS alone
+  format=torch_export     .pt2, for torch.export.load
+  nms=true                detections are selected in the file (onnx, openvino, torch_export), at most max_detections
+  masks=logits            a segmenter's logits, not labels of the input's pixels
+  input_size=320          or [height,width]; default: the checkpoint's
+  dynamic=[batch]         what of the input is not fixed: batch, height, width (onnx, openvino, torch_export), or []
+  batch=1                 images at a time, where that is fixed
+  data=coco               also score network and file on data.root=FOLDER, split=NAME (default data.val_split)
 
-FORMATS = ("safetensors", "torchvision", "timm")
+  format=safetensors      .safetensors: the weights alone (the averaged ones), with classes and settings in the metadata
+  format=torchvision      a state dict for torchvision's model of the same network; what builds it there is printed
+  format=timm             the same for timm's; pretrained=FILE and backbone.weights=FILE read all three
+
+The file is run at once and compared with the network; one that differs is not left behind.
+In Python: model = mbvision.load("model.onnx"); result = model.predict("picture.jpg")"""
+
+WEIGHTS = ("safetensors", "torchvision", "timm")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -25,18 +40,61 @@ def main(arguments: Sequence[str]) -> int:
         print(HELP)
         return 0
     config = compose_config("export", arguments)
-    if config["format"] not in FORMATS:
-        raise ConfigError(f"format={config['format']}: choose {', '.join(FORMATS)}")
-    from mbvision.checkpoint import export_safetensors  # slow to import
+    from mbvision.deploy.formats import FORMATS  # slow to import
+
+    output = Path(config["output"])
+    suffixes = {one.suffix: name for name, one in FORMATS.items()}
+    name = config["format"] or suffixes.get(output.suffix.lower(), "safetensors")
+    if name not in (*WEIGHTS, *FORMATS):
+        raise ConfigError(f"format={name}: choose {', '.join((*FORMATS, *WEIGHTS))}")
+    if name in WEIGHTS:
+        write_weights(Path(config["checkpoint"]), output, name)
+    else:
+        write_network(config, name, [one for one in arguments if one.startswith(("data=", "data."))])
+    return 0
+
+
+def write_weights(source: Path, output: Path, name: str) -> None:
+    """The weights alone."""
+    from mbvision.checkpoint import export_safetensors
     from mbvision.weights import export_weights
 
-    source, output = Path(config["checkpoint"]), Path(config["output"])
     usage = None
-    if config["format"] == "safetensors":
+    if name == "safetensors":
         export_safetensors(source, output)
     else:
-        usage = export_weights(source, output, config["format"])
+        usage = export_weights(source, output, name)
     print(f"{output}: {output.stat().st_size / 1e6:.1f} MB")
     if usage:
         print(usage)
-    return 0
+
+
+def write_network(config: Mapping[str, Any], name: str, data: Sequence[str]) -> None:
+    """The network; with ``data``, overrides that name a data set, both are scored on it."""
+    from mbvision.build import input_size
+    from mbvision.commands.receipt import receipt, sample_pictures
+    from mbvision.deploy.export import export
+
+    source, output = Path(config["checkpoint"]), Path(config["output"])
+    size = input_size(config) if config["input_size"] is not None else None
+    done = export(
+        source,
+        output,
+        format=name,
+        pictures=sample_pictures,
+        nms=config["nms"],
+        masks=config["masks"],
+        input_size=size,
+        batch=config["batch"],
+        dynamic=config["dynamic"],
+    )
+    print(f"{output}: {done.megabytes:.1f} MB, outputs {', '.join(done.outputs)}")
+    if done.parity is None:
+        print("checked by loading it; it runs on macOS alone, so its numbers were not compared with the network's")
+        return
+    for key, difference in done.parity.differences.items():
+        print(f"largest difference of {key}: {difference:.1e} of its largest value")
+    for head, share in done.parity.agreement.items():
+        print(f"same predictions, {head}: {share:.2%}")
+    if data:
+        print(receipt(done, config, data))

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
+from torch import nn
 
-from mbvision import checkpoint
-from mbvision.build import build_reader, build_tasks, eval_size, input_size, make
+from mbvision.build import build_reader, eval_size, input_size, make
 from mbvision.data.sampling import DrawDataset
 from mbvision.data.transforms.evaluation import CROP_FRACTION, NativeTransform
+from mbvision.deploy.exported import open_model, with_score_threshold
 from mbvision.draw import plot_precision_recall, save_image
 from mbvision.draw_faces import plot_roc
 from mbvision.draw_masks import plot_confusion
@@ -29,6 +30,7 @@ from mbvision.metrics.report import merged
 from mbvision.metrics.results import write_coco_results, write_comp4
 from mbvision.metrics.top_accuracy import TopAccuracy
 from mbvision.metrics.verification import Verification
+from mbvision.tasks.base import Task
 
 RESIZE = {"_target_": "mbvision.data.transforms.evaluation.ResizeTransform"}
 
@@ -36,12 +38,24 @@ RESIZE = {"_target_": "mbvision.data.transforms.evaluation.ResizeTransform"}
 def score_checkpoint(config: Mapping[str, Any]) -> dict[str, Any]:
     """Run the checkpoint over the split, write predictions and pictures, and return the metrics."""
     path = Path(config["checkpoint"])
-    network, tasks, about = checkpoint.rebuild(checkpoint.read(path), path)
+    folder = Path(config["output_dir"]) if config["output_dir"] else path.parent / "evaluation"
+    metrics = score_network(*open_model(path), config, folder)
+    print(f"predictions, plots and pictures in {folder}\n")
+    return metrics
+
+
+def score_network(
+    network: nn.Module,
+    tasks: Mapping[str, Task[Any, Any]],
+    about: dict[str, Any],
+    config: Mapping[str, Any],
+    folder: Path,
+) -> dict[str, Any]:
+    """The same with what a checkpoint or an exported file holds; outputs go into the folder."""
     settings = about["config"]
     size = input_size(config) if config["input_size"] else eval_size(settings)
     if config["score_threshold"] is not None and "detection" in tasks:
-        settings["tasks"]["detection"]["score_threshold"] = config["score_threshold"]
-        tasks = build_tasks(settings)
+        tasks = with_score_threshold(tasks, settings, config["score_threshold"])
     names = tasks_to_score(config, about)
     split = config["split"] or config["data"]["val_split"]
     data = {**config["data"], "val_split": split}
@@ -63,7 +77,6 @@ def score_checkpoint(config: Mapping[str, Any]) -> dict[str, Any]:
         network_config=about,
         pictures=config["samples"],
     )
-    folder = Path(config["output_dir"]) if config["output_dir"] else path.parent / "evaluation"
     if "detection" in names:
         module.evaluators["detection"] = BoxEvaluator(
             annotations=reader.truth["detection"], style=config["style"], backend=config["backend"], iou=config["iou"]
@@ -134,4 +147,3 @@ def write_outputs(folder: Path, split: str, module: VisionModule, dataset: DrawD
         plot_roc(pairs.curve.false_accepts, pairs.curve.true_accepts, folder / "roc.png")
     for name, picture in draw_samples(module, dataset).items():
         save_image(folder / "samples" / f"{name}.png", picture)
-    print(f"predictions, plots and pictures in {folder}\n")

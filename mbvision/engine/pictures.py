@@ -18,7 +18,16 @@ from mbvision.draw_masks import background_of, overlay
 from mbvision.engine.module import KeptSample, VisionModule
 from mbvision.masks import upsampled_labels
 from mbvision.metrics.verification import Verification
-from mbvision.structures import FOUND, AttributeScores, Batch, ClassScores, Detections, Segmentation, Target
+from mbvision.structures import (
+    FOUND,
+    AttributeScores,
+    Batch,
+    ClassScores,
+    Detections,
+    InputLabels,
+    Segmentation,
+    Target,
+)
 
 DRAWN_SCORE = 0.3
 """Detections below this score are left out of pictures."""
@@ -79,7 +88,7 @@ def draw_mask(image: Picture, labels: UInt8[np.ndarray, "H W"], reader: Reader) 
 def draw_predictions(image: Picture, predictions: Mapping[str, Any], target: Target, reader: Reader) -> Picture:
     """The original picture with what each task says of it."""
     for found in sorted(predictions.values(), key=lambda found: isinstance(found, Detections)):  # boxes on top
-        if isinstance(found, Segmentation):
+        if isinstance(found, Segmentation | InputLabels):
             image = draw_mask(image, upsampled_labels(found, target.geometry), reader)
         elif isinstance(found, Detections):
             shown = found.scores >= DRAWN_SCORE

@@ -10,16 +10,17 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 from PIL import Image
+from torch import nn
 
-from mbvision import checkpoint
 from mbvision.build import eval_size
 from mbvision.data.frames import FrameSource
 from mbvision.data.images import decode_image, read_image
 from mbvision.data.transforms.evaluation import CROP_FRACTION, Fit, fit_image
 from mbvision.data.video import open_video
+from mbvision.deploy.exported import open_model
+from mbvision.deploy.fold import folded
 from mbvision.draw import Colour
 from mbvision.errors import ConfigError, ImageError
-from mbvision.inference.fold import folded
 from mbvision.inference.result import Image3, Result, draw_result, make_result
 from mbvision.inference.smoothing import LogitSmoother
 from mbvision.inference.video import FrameResult, VideoRun
@@ -41,7 +42,7 @@ class Predictor:
     def __init__(
         self,
         *,
-        network: Network,
+        network: nn.Module,
         tasks: Mapping[str, Task[Any, Any]],
         class_names: Mapping[str, Sequence[str]],
         input_size: tuple[int, int],
@@ -51,7 +52,7 @@ class Predictor:
         device: str = "auto",
     ) -> None:
         self.device = choose_device(device)
-        self.network = folded(network).to(self.device)
+        self.network = (folded(network) if isinstance(network, Network) else network).to(self.device)
         self.tasks = dict(tasks)
         self.class_names = {name: tuple(names) for name, names in class_names.items()}
         self.palettes: dict[str, list[Colour]] = {
@@ -120,11 +121,13 @@ class Predictor:
 
 
 def load(path: str | Path, *, device: str = "auto") -> Predictor:
-    """A checkpoint, ready to predict; needs neither ``conf/`` nor data. ``device`` is auto, cpu, cuda, cuda:1 or mps.
+    """A checkpoint or an exported file, ready to predict; needs neither ``conf/`` nor data.
+
+    ``device`` is auto, cpu, cuda, cuda:1 or mps; exported files run on the processor.
 
     Raises `CheckpointError` if the file cannot be used.
     """
-    network, tasks, about = checkpoint.rebuild(checkpoint.read(Path(path)), Path(path))
+    network, tasks, about = open_model(Path(path))
     return Predictor(
         network=network,
         tasks=tasks,

@@ -11,7 +11,16 @@ from mbvision.draw import Colour, draw_boxes, write_lines
 from mbvision.draw_masks import background_of, legend, overlay, with_legend
 from mbvision.draw_masks import palette as default_palette
 from mbvision.masks import upsampled_labels
-from mbvision.structures import FOUND, AttributeScores, ClassScores, Detections, Embedding, Geometry, Segmentation
+from mbvision.structures import (
+    FOUND,
+    AttributeScores,
+    ClassScores,
+    Detections,
+    Embedding,
+    Geometry,
+    InputLabels,
+    Segmentation,
+)
 
 MOST_CLASSES = 5
 """So many of the best classes are written and drawn."""
@@ -102,7 +111,7 @@ def make_result(
                 labels=labels,
                 names=tuple(names[label] for label in labels.tolist()),
             )
-        elif isinstance(found, Segmentation):
+        elif isinstance(found, Segmentation | InputLabels):
             result = replace(result, mask=upsampled_labels(found, geometry), mask_names=names)
         elif isinstance(found, ClassScores):
             scores, order = found.scores.cpu().sort(descending=True, stable=True)

@@ -11,7 +11,7 @@ from jaxtyping import Int, Int64, UInt8
 from mbvision.errors import DataError, TrainingError
 from mbvision.masks import upsampled_labels
 from mbvision.metrics.image_metric import ImageMetric
-from mbvision.structures import IGNORE, MaskAnnotations, MaskScheme, Segmentation, Target
+from mbvision.structures import IGNORE, InputLabels, MaskAnnotations, MaskScheme, Segmentation, Target
 
 Labels = UInt8[np.ndarray, "H W"]
 Confusion = Int64[np.ndarray, "C C+1"]
@@ -124,7 +124,7 @@ class MeanIoU(ImageMetric[_Counts]):
         super().reset()
         self._matrix = None
 
-    def update(self, predictions: Sequence[Segmentation], targets: Sequence[Target]) -> None:
+    def update(self, predictions: Sequence[Segmentation | InputLabels], targets: Sequence[Target]) -> None:
         """Take the predictions of a batch; masks are those of the original images.
 
         Raises:
@@ -138,7 +138,7 @@ class MeanIoU(ImageMetric[_Counts]):
             if image not in self._images:
                 self._images[image] = self._count(prediction, target, target.mask)
 
-    def _count(self, prediction: Segmentation, target: Target, mask: torch.Tensor) -> _Counts:
+    def _count(self, prediction: Segmentation | InputLabels, target: Target, mask: torch.Tensor) -> _Counts:
         height, width = target.geometry.original
         if tuple(mask.shape) != (height, width):
             raise DataError(
@@ -146,13 +146,8 @@ class MeanIoU(ImageMetric[_Counts]):
                 " masks are scored at the picture's own size, so leave them unscaled"
             )
         classes = len(self.annotations.scheme.class_names)
-        if len(prediction.logits) != classes:
-            raise TrainingError(
-                f"image {target.image_id!r}: logits of {len(prediction.logits)} classes, but there are {classes}; "
-                "build the network for this data set's classes"
-            )
-        if not prediction.logits.isfinite().all():
-            raise TrainingError(f"logits of image {target.image_id!r} are not finite; the network's weights are broken")
+        if isinstance(prediction, Segmentation):
+            _check_logits(prediction, target, classes)
         labels = upsampled_labels(prediction, target.geometry)
         if self.sink:
             self.sink(target.image_id, labels)
@@ -172,3 +167,13 @@ class MeanIoU(ImageMetric[_Counts]):
             "images": len(images),
             "images_total": len(self.annotations),
         }
+
+
+def _check_logits(prediction: Segmentation, target: Target, classes: int) -> None:
+    if len(prediction.logits) != classes:
+        raise TrainingError(
+            f"image {target.image_id!r}: logits of {len(prediction.logits)} classes, but there are {classes}; "
+            "build the network for this data set's classes"
+        )
+    if not prediction.logits.isfinite().all():
+        raise TrainingError(f"logits of image {target.image_id!r} are not finite; the network's weights are broken")

@@ -1,13 +1,15 @@
 """Detection with an SSD head."""
 
 from collections.abc import Sequence
+from functools import partial
 from importlib.util import find_spec
 from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from mbvision.boxes import select_detections
+from mbvision.boxes import decode, select_detections
 from mbvision.errors import ConfigError, TrainingError
 from mbvision.heads.ssdlite import SSDOutput
 from mbvision.losses.distillation import soft_classes, soft_detections, soft_yes_no
@@ -90,20 +92,22 @@ class Detection(Task[SSDOutput, Detections]):
             foreground = teacher[..., 1:].float().sigmoid().amax(dim=-1)
         return soft_detections(classes, deltas, teacher_outputs.deltas, foreground)
 
+    def scores(self, logits: Float[Tensor, "B A classes+1"]) -> Float[Tensor, "B A classes"]:
+        """How probable each class is at each anchor, without the background."""
+        return (logits.float().softmax(dim=-1) if self.score == "softmax" else logits.float().sigmoid())[..., 1:]
+
     @torch.no_grad()
     def predict(self, outputs: SSDOutput, input_size: tuple[int, int]) -> list[Detections]:
         """Detections in pixels of the input, best first."""
-        logits, deltas = outputs.logits.float(), outputs.deltas.float()
-        scores = logits.softmax(dim=-1) if self.score == "softmax" else logits.sigmoid()
+        deltas, scores = outputs.deltas.float(), self.scores(outputs.logits)
         height, width = input_size
         pixels = deltas.new_tensor((width, height, width, height))
         found = []
         # One image at a time: each has its own number of candidates, and suppression stops as soon as it can.
-        for image_scores, image_deltas in zip(scores[..., 1:], deltas, strict=True):
+        for image_scores, image_deltas in zip(scores, deltas, strict=True):
             boxes, values, labels = select_detections(
                 image_scores,
-                image_deltas,
-                outputs.anchors.float(),
+                partial(_decoded, image_deltas, outputs.anchors.float()),
                 score_threshold=self.score_threshold,
                 nms_threshold=self.nms_threshold,
                 max_per_class=self.max_per_class,
@@ -115,3 +119,8 @@ class Detection(Task[SSDOutput, Detections]):
     def evaluator(self, annotations: BoxAnnotations) -> BoxEvaluator:
         """The twelve COCO numbers, by hotcoco where it is installed: the same as pycocotools', much faster."""
         return BoxEvaluator(annotations=annotations, backend="hotcoco" if find_spec("hotcoco") else "pycocotools")
+
+
+def _decoded(deltas: Float[Tensor, "A 4"], anchors: Float[Tensor, "A 4"], rows: Tensor) -> Float[Tensor, "N 4"]:
+    """The boxes of these anchors, clipped to the image."""
+    return decode(deltas[rows], anchors[rows]).clamp(min=0, max=1)

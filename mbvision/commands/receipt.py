@@ -1,0 +1,60 @@
+"""What an export is compared on: drawn pictures, and a whole validation set."""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from mbvision.commands.compose import compose_config
+from mbvision.commands.scoring import score_network
+from mbvision.data.scenes_drawing import draw_scene
+from mbvision.data.transforms.evaluation import fit_image
+from mbvision.deploy.export import Exported, as_batches
+from mbvision.deploy.exported import exported
+from mbvision.deploy.runtime import Runtime
+
+PICTURES, ROUNDS = 8, 5
+
+
+def sample_pictures(size: tuple[int, int], batch: int) -> list[Float[Tensor, "B 3 H W"]]:
+    """A few drawn scenes, as batches for the network's input: noise would show less."""
+    drawn = [fit_image(draw_scene(seed).image, size)[0] for seed in range(PICTURES // batch * batch or batch)]
+    return as_batches(drawn, batch)
+
+
+def receipt(done: Exported, config: Mapping[str, Any], data: Sequence[str]) -> str:
+    """Scores and milliseconds of the network and of the file, on a data set named by overrides, as a table."""
+    assert done.runtime is not None
+    loader = [f"loader.{key}={value}" for key, value in config["loader"].items()]
+    split = [] if config["split"] is None else [f"split={config['split']}"]
+    settings = compose_config("evaluate", [*data, *loader, *split, "samples=0", "device=cpu"])
+    scores = []
+    for runtime in (done.eager, done.runtime):
+        network, tasks, about = exported(runtime, done.path)
+        with tempfile.TemporaryDirectory() as folder:
+            metrics = score_network(network, tasks, about, settings, Path(folder))
+        scores.append({name: value for name, value in metrics.items() if isinstance(value, float)})
+    rows = [("", "network", "file", "difference")]
+    for name, before in scores[0].items():
+        after = scores[1][name]
+        rows.append((name, f"{before:.4f}", f"{after:.4f}", f"{after - before:+.4f}"))
+    times = milliseconds([done.eager, done.runtime], done.pictures[0].numpy())
+    rows.append(("ms a picture", *(f"{value:.1f}" for value in times), f"{times[0] / times[1]:.2f}x"))
+    return "\n".join(f"{row[0]:<18}" + "".join(f"{cell:>12}" for cell in row[1:]) for row in rows)
+
+
+def milliseconds(runtimes: Sequence[Runtime], images: np.ndarray) -> list[float]:
+    """Medians of the CPU time of a picture, taken in turn."""
+    spent: list[list[float]] = [[] for _ in runtimes]
+    for _ in range(ROUNDS + 1):
+        for place, runtime in enumerate(runtimes):
+            start = time.process_time()
+            runtime.run(images)
+            spent[place].append(1000 * (time.process_time() - start) / len(images))
+    return [statistics.median(own[1:]) for own in spent]  # the first run of each warms up

@@ -1,0 +1,1 @@
+"""A network as one file for other runtimes: written, compared with the network it came from, and run again."""

@@ -1,0 +1,59 @@
+"""ExecuTorch's files (``.pte``) for phones, computed by XNNPACK."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mbvision.deploy.about import description, names_of
+from mbvision.deploy.runtime import Images, Runtime, require
+from mbvision.deploy.torch_export import traced
+from mbvision.deploy.wrap import DeployedNetwork
+from mbvision.errors import CheckpointError, ConfigError
+
+
+def export(
+    network: DeployedNetwork, example: Tensor, path: Path, *, dynamic: Sequence[str], metadata: Mapping[str, str]
+) -> None:
+    """Write the file, for inputs of the example's shape; each entry of the metadata is a method that returns it."""
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+
+    if dynamic:
+        raise ConfigError(f"dynamic={list(dynamic)}: format=executorch has fixed inputs; set dynamic=[] and batch=1")
+    program = to_edge_transform_and_lower(
+        traced(network, example, ()), partitioner=[XnnpackPartitioner()], constant_methods=dict(metadata)
+    )
+    with path.open("wb") as file:
+        program.to_executorch().write_to_file(file)
+
+
+class ExecuTorch(Runtime):
+    """ExecuTorch's Python runtime."""
+
+    name = "executorch"
+
+    def __init__(self, path: Path, *, threads: int | None = None) -> None:
+        require("executorch", str(path))
+        from executorch.runtime import Runtime as Program
+
+        try:
+            self.program = Program.get().load_program(path)
+            self.method: Any = self.program.load_method("forward")
+        except RuntimeError as error:
+            raise CheckpointError(f"{path} is no ExecuTorch program that can be run: {error}") from error
+        constants = self.program.method_names - {"forward"}
+        self.metadata = {str(name): str(self._constant(name)) for name in constants}
+        self.batch = self.method.metadata.input_tensor_meta(0).sizes()[0]
+        self.names = names_of(description(self.metadata, path)["outputs"])
+
+    def _constant(self, name: str) -> Any:
+        return self.program.load_method(name).execute([])[0]
+
+    def run(self, images: Images) -> dict[str, np.ndarray]:
+        """The outputs by name; the file itself only has them in their order."""
+        found = self.method.execute([torch.from_numpy(images)])
+        return {name: value.numpy().copy() for name, value in zip(self.names, found, strict=True)}

@@ -1,0 +1,123 @@
+"""From a checkpoint to a file of another format that gives the same numbers, or to no file at all."""
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mbvision import checkpoint
+from mbvision.build import eval_size
+from mbvision.deploy.about import metadata
+from mbvision.deploy.exported import Eager
+from mbvision.deploy.fold import folded
+from mbvision.deploy.formats import find_format
+from mbvision.deploy.parity import Parity, compare
+from mbvision.deploy.runtime import Runtime, require
+from mbvision.deploy.wrap import DeployedNetwork, Masks
+from mbvision.errors import ConfigError, ExportError
+
+Pictures = Callable[[tuple[int, int], int], Sequence[Tensor]]
+TOLERANCE = 1e-3
+"""The largest difference of an output, of its largest value, that a float file may show."""
+SAME = 0.99
+"""The least share of predictions that a float file and the network must have in common."""
+
+
+class Exported(NamedTuple):
+    """A written file beside the network; ``runtime`` and ``parity`` are None where the file does not run here."""
+
+    path: Path
+    outputs: list[str]
+    eager: Eager
+    pictures: Sequence[Float[Tensor, "B 3 H W"]]
+    runtime: Runtime | None
+    parity: Parity | None
+    megabytes: float
+
+
+def export(
+    source: Path,
+    output: Path,
+    *,
+    format: str = "onnx",
+    pictures: Pictures,
+    nms: bool = False,
+    masks: Masks = "labels",
+    input_size: tuple[int, int] | None = None,
+    batch: int = 1,
+    dynamic: Sequence[str] | None = None,
+) -> Exported:
+    """Write a checkpoint in another format, run the file on the pictures, and compare.
+
+    ``pictures`` gives batches in 0..1 for an input size and a number of images. The input has ``batch`` images of
+    ``input_size`` but for the ``dynamic`` axes of it, by default the batch where the format allows that. Raises
+    ExportError, and leaves no file, where the numbers differ by more than `TOLERANCE` or predictions by more than
+    `SAME`; ConfigError for what the format does not have, and for missing packages.
+    """
+    chosen = find_format(format, output)
+    for package in chosen.packages:
+        require(package, f"format={format}")
+    if batch < 1:
+        raise ConfigError(f"batch={batch}: give at least 1")
+    axes = list(chosen.dynamic[:1] if dynamic is None else dynamic)
+    if wrong := [axis for axis in axes if axis not in chosen.dynamic]:
+        has = f"dynamic axes for {', '.join(chosen.dynamic)}" if chosen.dynamic else "no dynamic axes"
+        raise ConfigError(f"dynamic={axes}: format={format} has {has}, not {wrong[0]}")
+    if nms and chosen.suppress is None:
+        raise ConfigError(
+            f"nms=true: format={format} has no operator for it; leave it out, and select outside of the file"
+        )
+    network, tasks, about = checkpoint.rebuild(checkpoint.read(source), source)
+    size = input_size or eval_size(about["config"])
+    deployed = DeployedNetwork(
+        network=folded(network).to(memory_format=torch.contiguous_format),
+        tasks=tasks,
+        suppress=chosen.suppress if nms else None,
+        masks=masks,
+        any_size="height" in axes or "width" in axes,
+    ).eval()
+    stride = max(spec.stride for spec in network.backbone.features.values())
+    text = metadata(about, size, stride=stride, outputs=deployed.outputs)
+    example = torch.rand(max(batch, 2) if "batch" in axes else batch, 3, *size)
+    shown = pictures(size, batch)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=output.parent, prefix=f".{output.stem}-") as folder:
+        written = Path(folder) / output.name
+        chosen.write(deployed, example, written, dynamic=axes, metadata=text)
+        size_of = sum(part.stat().st_size for part in Path(folder).rglob("*") if part.is_file())
+        runtime, parity = None, None
+        if chosen.runtime is not None:
+            runtime = chosen.runtime(written)
+            parity = compare(deployed, runtime, shown)
+            check(parity, output)
+        for part in sorted(Path(folder).iterdir()):
+            _replace(part, output.with_name(part.name))
+    return Exported(output, deployed.output_names, Eager(deployed, text), shown, runtime, parity, size_of / 1e6)
+
+
+def check(parity: Parity, output: Path) -> None:
+    """Raise ExportError where a file's numbers are not those of the network."""
+    if not parity.largest <= TOLERANCE or parity.worst_agreement < SAME:
+        raise ExportError(
+            f"{output} is not written: its outputs differ from the network's by {parity.largest:.1e} of their largest"
+            f" value ({TOLERANCE:.0e} is allowed); {parity.worst_agreement:.1%} of the predictions agree"
+        )
+
+
+def _replace(part: Path, target: Path) -> None:
+    if target.is_dir():  # a package of Core ML from before
+        shutil.rmtree(target)
+    os.replace(part, target)
+
+
+def as_batches(images: Sequence[np.ndarray], batch: int) -> list[Float[Tensor, "B 3 H W"]]:
+    """Pictures (uint8 ``[H, W, 3]``, all of one size) as networks take them."""
+    stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float().div_(255)
+    return list(stacked.split(batch))

@@ -1,0 +1,101 @@
+"""ONNX files: written by torch's exporter, run by ONNX Runtime."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mbvision.deploy import wrap
+from mbvision.deploy.runtime import Images, Runtime, require
+from mbvision.deploy.torch_export import AXES, SMALLEST
+from mbvision.deploy.wrap import DeployedNetwork
+from mbvision.errors import CheckpointError
+
+OPSET = 20
+
+
+@torch.library.custom_op("mbvision::suppress", mutates_args=())
+def suppress(boxes: Tensor, scores: Tensor, nms_threshold: float, score_threshold: float) -> Tensor:
+    """`mbvision.deploy.wrap.suppress` as one node of a graph, for which ONNX has an operator."""
+    return wrap.suppress(boxes, scores, nms_threshold, score_threshold)
+
+
+@suppress.register_fake
+def _(boxes: Tensor, scores: Tensor, nms_threshold: float, score_threshold: float) -> Tensor:
+    return torch.empty_like(scores, dtype=torch.bool)
+
+
+def export(
+    network: DeployedNetwork, example: Tensor, path: Path, *, dynamic: Sequence[str], metadata: Mapping[str, str]
+) -> None:
+    """Write the file; ``dynamic`` are the axes of the input, of batch, height and width, that are not fixed."""
+    axes = {AXES.index(name): torch.export.Dim(name, min=SMALLEST[name]) for name in dynamic}
+    program = torch.onnx.export(
+        network,
+        (example,),
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=["images"],
+        output_names=network.output_names,
+        dynamic_shapes=(axes,),
+        custom_translation_table={torch.ops.mbvision.suppress.default: _suppress()},
+        verbose=False,
+    )
+    assert program is not None
+    program.model.metadata_props.update(metadata)
+    for node in program.model.graph:
+        for value in node.outputs:
+            if not value.is_graph_output():
+                value.shape = None  # where an axis is dynamic, the exporter's formulas mislead ONNX Runtime
+    program.save(path)
+
+
+def _suppress() -> Any:
+    """The translation of `suppress`: each list is an image of one class to ONNX's NonMaxSuppression."""
+    from onnxscript import opset20 as op
+
+    def translated(boxes: Any, scores: Any, nms_threshold: float, score_threshold: float) -> Any:
+        chosen = op.NonMaxSuppression(
+            boxes,
+            op.Unsqueeze(scores, op.Constant(value_ints=[1])),
+            op.Constant(value_ints=[2**31 - 1]),
+            op.Constant(value_floats=[nms_threshold]),
+            op.Constant(value_floats=[score_threshold]),
+        )
+        places = op.Gather(chosen, op.Constant(value_ints=[0, 2]), axis=1)
+        one = op.Expand(op.Constant(value_ints=[1]), op.Shape(chosen, end=1))
+        none = op.ConstantOfShape(op.Shape(scores), value=None)
+        zeros = op.Cast(none, to=7)
+        return op.Cast(op.ScatterND(zeros, places, one), to=9)
+
+    return translated
+
+
+class OnnxRuntime(Runtime):
+    """ONNX Runtime on the processor."""
+
+    name = "onnxruntime"
+
+    def __init__(self, path: Path, *, threads: int | None = None) -> None:
+        require("onnxruntime", str(path))
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors: they come as exceptions too
+        if threads:
+            options.intra_op_num_threads = threads
+        try:
+            self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # many kinds, all of ONNX Runtime's own
+            raise CheckpointError(f"{path} is no ONNX file that can be run: {str(error).splitlines()[0]}") from error
+        self.metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
+        self.names = [output.name for output in self.session.get_outputs()]
+        first: Any = self.session.get_inputs()[0].shape[0]
+        self.batch = first if isinstance(first, int) else None
+
+    def run(self, images: Images) -> dict[str, np.ndarray]:
+        """The outputs by name."""
+        return dict(zip(self.names, self.session.run(self.names, {"images": images}), strict=True))

@@ -1,0 +1,63 @@
+"""OpenVINO's files (``.xml`` with ``.bin`` beside it), made from ONNX."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from mbvision.deploy import onnx
+from mbvision.deploy.about import KEYS
+from mbvision.deploy.runtime import Images, Runtime, require
+from mbvision.deploy.wrap import DeployedNetwork
+from mbvision.errors import CheckpointError
+
+SECTION = "mbvision_metadata"
+"""Where the metadata lie in the ``rt_info`` of the model."""
+
+
+def export(
+    network: DeployedNetwork, example: Tensor, path: Path, *, dynamic: Sequence[str], metadata: Mapping[str, str]
+) -> None:
+    """Write both files, with weights in float32."""
+    import openvino
+
+    with tempfile.TemporaryDirectory() as folder:
+        through = Path(folder) / "model.onnx"
+        onnx.export(network, example, through, dynamic=dynamic, metadata=metadata)
+        model = openvino.convert_model(through)
+    for key, value in metadata.items():
+        model.set_rt_info(value, [SECTION, key])
+    openvino.save_model(model, path, compress_to_fp16=False)
+
+
+class OpenVino(Runtime):
+    """OpenVINO on the processor, in float32: left alone it computes in bfloat16 where the processor can."""
+
+    name = "openvino"
+
+    def __init__(self, path: Path, *, threads: int | None = None) -> None:
+        require("openvino", str(path))
+        import openvino
+
+        settings: dict[str, object] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+        if threads:
+            settings["INFERENCE_NUM_THREADS"] = threads
+        core = openvino.Core()
+        try:
+            model = core.read_model(path)
+            self.compiled = core.compile_model(model, "CPU", settings)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise CheckpointError(f"{path} is no OpenVINO model that can be run: {reason}") from error
+        known = [key for key in KEYS if model.has_rt_info([SECTION, key])]
+        self.metadata = {key: model.get_rt_info([SECTION, key]).astype(str) for key in known}
+        self.names = [output.get_any_name() for output in model.outputs]
+        shape = model.inputs[0].get_partial_shape()
+        self.batch = None if shape[0].is_dynamic else shape[0].get_length()
+
+    def run(self, images: Images) -> dict[str, np.ndarray]:
+        """The outputs by name."""
+        found = self.compiled(images)
+        return {name: np.array(found[place]) for place, name in enumerate(self.names)}

@@ -1,0 +1,49 @@
+"""Files of ``torch.export``, which ``torch.export.load(path).module()`` runs anywhere that torch is."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mbvision.deploy.about import description, names_of
+from mbvision.deploy.runtime import Images, Runtime
+from mbvision.deploy.wrap import DeployedNetwork
+
+AXES = ("batch", "channels", "height", "width")
+SMALLEST = {"batch": 1, "height": 32, "width": 32}
+"""The least that a dynamic axis may be: no network takes a smaller input."""
+
+
+def traced(network: DeployedNetwork, example: Tensor, dynamic: Sequence[str]) -> torch.export.ExportedProgram:
+    """The graph of a network; ``dynamic`` are the axes of the input, of batch, height and width, that are not fixed."""
+    axes = {AXES.index(name): torch.export.Dim(name, min=SMALLEST[name]) for name in dynamic}
+    return torch.export.export(network, (example,), dynamic_shapes=(axes,))
+
+
+def export(
+    network: DeployedNetwork, example: Tensor, path: Path, *, dynamic: Sequence[str], metadata: Mapping[str, str]
+) -> None:
+    """Write the file; the metadata are files beside the graph, ``extra_files`` to ``torch.export.load``."""
+    torch.export.save(traced(network, example, dynamic), path, extra_files=dict(metadata))
+
+
+class TorchExport(Runtime):
+    """torch itself. For files just written: what another person's file would run while it is loaded is not checked."""
+
+    name = "torch_export"
+
+    def __init__(self, path: Path, *, threads: int | None = None) -> None:
+        self.metadata = {"mbvision": ""}
+        program = torch.export.load(path, extra_files=self.metadata)
+        self.module: Any = program.module()
+        self.names = names_of(description(self.metadata, path)["outputs"])
+        self.batch = None
+
+    @torch.inference_mode()
+    def run(self, images: Images) -> dict[str, np.ndarray]:
+        """The outputs by name; the file itself only has them in their order."""
+        found = self.module(torch.from_numpy(images))
+        return {name: value.numpy() for name, value in zip(self.names, found, strict=True)}

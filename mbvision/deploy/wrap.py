@@ -1,0 +1,162 @@
+"""A network as other runtimes get it: its outputs named, in pixels and probabilities, and nothing left to decode.
+
+    boxes [B, A, 4], scores [B, A, C]                                  detection, of every anchor
+    boxes [B, K, 4], scores [B, K], labels [B, K], count [B]           detection with ``nms``
+    labels [B, H, W] uint8, or logits [B, C, h, w]                     segmentation
+    scores [B, C]                                                      classification, attributes
+    embedding [B, D]                                                   embedding
+
+Where two heads have an output of the same name, each of the two is called HEAD_NAME.
+"""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mbvision.boxes import decode
+from mbvision.deploy.about import names_of
+from mbvision.errors import ConfigError
+from mbvision.heads.anchors import SSDAnchors
+from mbvision.heads.ssdlite import SSDLite, SSDOutput
+from mbvision.network import Network
+from mbvision.tasks.base import Task
+from mbvision.tasks.detection import Detection
+
+Masks = Literal["labels", "logits"]
+Suppress = Callable[[Tensor, Tensor, float, float], Tensor]
+"""Candidates ``[N, k, 4]`` and their falling scores ``[N, k]``, IoU and score threshold, to which of them stay."""
+
+RAW, SELECTED = ("boxes", "scores"), ("boxes", "scores", "labels", "count")
+
+
+class DeployedNetwork(nn.Module):
+    """Images in 0..1 to the outputs named by ``outputs``, one of (head, name) each.
+
+    With ``suppress`` detections are selected in the graph, at most ``max_detections`` of them. ``any_size`` computes
+    the anchors from the maps' sizes in the graph, for files whose input has no fixed height and width.
+    Raises ConfigError for a form that the network's heads do not have.
+    """
+
+    def __init__(
+        self,
+        *,
+        network: Network,
+        tasks: Mapping[str, Task[Any, Any]],
+        suppress: Suppress | None = None,
+        masks: Masks = "labels",
+        any_size: bool = False,
+    ) -> None:
+        super().__init__()
+        if masks not in ("labels", "logits"):
+            raise ConfigError(f"masks={masks!r}: choose labels or logits")
+        if suppress and "detection" not in tasks:
+            raise ConfigError(f"nms=true is for detection; this network is for {', '.join(tasks)}")
+        self.network = copy.deepcopy(network) if any_size else network
+        self.tasks, self.suppress, self.masks = dict(tasks), suppress, masks
+        if any_size:
+            for head in self.network.heads.values():
+                if isinstance(head, SSDLite):
+                    head.anchors = AnySizeAnchors(head.anchors)  # type: ignore[assignment]  # the same call
+        kinds = {
+            "detection": SELECTED if suppress else RAW,
+            "segmentation": (masks,),
+            "embedding": ("embedding",),
+        }
+        self.outputs = [(head, name) for head in self.tasks for name in kinds.get(head, ("scores",))]
+
+    @property
+    def output_names(self) -> list[str]:
+        """The names in the file; where two heads have the same, with the head's before it."""
+        return names_of(self.outputs)
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> tuple[Tensor, ...]:
+        """The outputs, in the order of ``outputs``."""
+        size = (images.shape[2], images.shape[3])
+        found: list[Tensor] = []
+        for head, raw in self.network(images).items():
+            found += self._decoded(head, raw, size)
+        return tuple(found)
+
+    def _decoded(self, head: str, raw: Any, size: tuple[int, int]) -> Sequence[Tensor]:
+        task = self.tasks[head]
+        if isinstance(task, Detection):
+            boxes, scores = all_boxes(raw, size), task.scores(raw.logits)
+            return (boxes, scores) if self.suppress is None else select(boxes, scores, task, self.suppress)
+        if head == "segmentation":
+            return [raw.logits if self.masks == "logits" else labels(raw.logits, size)]
+        if head == "embedding":
+            return [raw.vectors]
+        return [raw.softmax(dim=1) if head == "classification" else raw.sigmoid()]
+
+
+class AnySizeAnchors(nn.Module):
+    """`SSDAnchors` from operations that a graph can hold, for maps whose sizes it does not know."""
+
+    def __init__(self, anchors: SSDAnchors) -> None:
+        super().__init__()
+        self.anchors = anchors
+
+    def forward(self, sizes: Sequence[tuple[int, int]], like: Tensor) -> Float[Tensor, "A 4"]:
+        """The anchors of feature maps with these (height, width), row by row."""
+        levels = []
+        for (height, width), shapes in zip(sizes, self.anchors.shapes(len(sizes)), strict=True):
+            y = (torch.arange(height, device=like.device, dtype=like.dtype) + 0.5) / height
+            x = (torch.arange(width, device=like.device, dtype=like.dtype) + 0.5) / width
+            cells = (height, width, len(shapes))
+            sides = like.new_tensor(shapes)
+            columns = [x[None, :, None], y[:, None, None], sides[:, 0], sides[:, 1]]
+            levels.append(torch.stack([column.expand(cells) for column in columns], dim=-1).reshape(-1, 4))
+        return torch.cat(levels)
+
+
+def all_boxes(raw: SSDOutput, size: tuple[int, int]) -> Float[Tensor, "B A 4"]:
+    """The boxes of all anchors in pixels of the input, clipped to it."""
+    boxes = decode(raw.deltas, raw.anchors).clamp(min=0, max=1)
+    height, width = size
+    return torch.stack(
+        [boxes[..., 0] * width, boxes[..., 1] * height, boxes[..., 2] * width, boxes[..., 3] * height], -1
+    )
+
+
+def select(
+    boxes: Float[Tensor, "B A 4"], scores: Float[Tensor, "B A C"], task: Detection, suppress: Suppress
+) -> tuple[Float[Tensor, "B K 4"], Float[Tensor, "B K"], Int[Tensor, "B K"], Int[Tensor, " B"]]:
+    """What `mbvision.boxes.select_detections` finds, filled up to K with zeros (labels: -1), and how many there are."""
+    batch, anchors, classes = scores.shape
+    few = min(task.max_per_class, anchors)
+    values, places = scores.transpose(1, 2).topk(few)  # [B, C, k]
+    rows = places.reshape(batch, classes * few, 1).expand(-1, -1, 4)
+    candidates = boxes.gather(1, rows)
+    kept = suppress(
+        candidates.reshape(batch * classes, few, 4),
+        values.reshape(batch * classes, few),
+        task.nms_threshold,
+        task.score_threshold,
+    )
+    left = torch.where(kept.reshape(batch, classes * few), values.reshape(batch, classes * few), -1.0)
+    best, order = left.topk(min(task.max_detections, classes * few))
+    found = best >= 0
+    corners = candidates.gather(1, order[..., None].expand(-1, -1, 4)) * found[..., None]
+    names = torch.where(found, torch.div(order, few, rounding_mode="floor"), -1)
+    return corners, best.clamp(min=0), names, found.sum(dim=1)
+
+
+def labels(logits: Float[Tensor, "B C h w"], size: tuple[int, int]) -> Tensor:
+    """The best class of every pixel of the input, as uint8."""
+    return functional.interpolate(logits, size, mode="bilinear", align_corners=False).argmax(dim=1).to(torch.uint8)
+
+
+def suppress(
+    boxes: Float[Tensor, "N k 4"], scores: Float[Tensor, "N k"], nms_threshold: float, score_threshold: float
+) -> Bool[Tensor, "N k"]:
+    """Exact suppression in each of N lists, by torchvision's operator."""
+    groups, few = scores.shape
+    apart = boxes.double() + (boxes.amax().double() + 1) * torch.arange(groups, device=boxes.device)[:, None, None]
+    keep = torch.ops.torchvision.nms(apart.reshape(-1, 4), scores.reshape(-1).double(), nms_threshold)
+    kept = torch.zeros(groups * few, dtype=torch.bool, device=boxes.device).index_fill(0, keep, True)
+    return kept.reshape(groups, few) & (scores > score_threshold)

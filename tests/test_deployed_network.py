@@ -1,0 +1,132 @@
+"""What a file holds, before any file is written: outputs named and decoded, selection in the graph, any input size."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from mbvision import checkpoint
+from mbvision.boxes import select_detections
+from mbvision.deploy import wrap
+from mbvision.deploy.about import description, metadata
+from mbvision.deploy.fold import folded
+from mbvision.deploy.wrap import AnySizeAnchors, DeployedNetwork
+from mbvision.errors import CheckpointError, ConfigError
+from mbvision.heads.anchors import SSDAnchors
+from tests.tiny_checkpoints import write_checkpoint
+
+
+def deployed(folder: Path, task: str, **form: object) -> DeployedNetwork:
+    few = ["tasks.detection.max_detections=50"] if "ssd" in task else []
+    path = write_checkpoint(folder / "a.ckpt", f"task={task}", *few)
+    network, tasks = checkpoint.load(path)
+    return DeployedNetwork(network=folded(network), tasks=tasks, **form).eval()  # type: ignore[arg-type]  # by test
+
+
+@pytest.mark.parametrize(
+    ("task", "form", "names"),
+    [
+        ("ssdlite", {}, ["boxes", "scores"]),
+        ("ssdlite", {"suppress": wrap.suppress}, ["boxes", "scores", "labels", "count"]),
+        ("lraspp", {}, ["labels"]),
+        ("deeplabv3", {"masks": "logits"}, ["logits"]),
+        ("classification", {}, ["scores"]),
+        ("[attributes,embedding]", {}, ["scores", "embedding"]),
+        ("[ssdlite,lraspp]", {}, ["boxes", "scores", "labels"]),
+        (
+            "[ssdlite,lraspp]",
+            {"suppress": wrap.suppress},
+            ["boxes", "scores", "detection_labels", "count", "segmentation_labels"],
+        ),
+        ("[ssdlite,classification]", {}, ["boxes", "detection_scores", "classification_scores"]),
+    ],
+)
+def test_outputs_have_the_names_that_programs_rely_on(
+    task: str, form: dict[str, object], names: list[str], tmp_path: Path
+) -> None:
+    network = deployed(tmp_path, task, **form)
+    assert network.output_names == names
+    assert len(network(torch.rand(2, 3, 64, 64))) == len(names)
+
+
+def test_selection_in_the_graph_is_that_of_the_network(tmp_path: Path) -> None:
+    network = deployed(tmp_path, "ssdlite", suppress=wrap.suppress)
+    task = network.tasks["detection"]
+    images = torch.rand(3, 3, 64, 96)
+    with torch.inference_mode():
+        boxes, scores, labels, count = network(images)
+        expected = task.predict(network.network(images)["detection"], (64, 96))
+    for row, found in enumerate(expected):
+        number = int(count[row])
+        assert number == len(found.boxes) == 50
+        torch.testing.assert_close(boxes[row, :number], found.boxes, rtol=0, atol=1e-4)
+        torch.testing.assert_close(scores[row, :number], found.scores)
+        assert torch.equal(labels[row, :number], found.labels)
+
+
+def test_what_is_not_found_is_filled_up(tmp_path: Path) -> None:
+    network = deployed(tmp_path, "ssdlite", suppress=wrap.suppress)
+    network.tasks["detection"].score_threshold = 0.9
+    boxes, scores, labels, count = network(torch.rand(1, 3, 64, 64))
+    assert count.tolist() == [0] and not boxes.any() and not scores.any() and (labels == -1).all()
+
+
+def test_raw_boxes_and_scores_select_to_the_networks_detections(tmp_path: Path) -> None:
+    network = deployed(tmp_path, "ssdlite")
+    task = network.tasks["detection"]
+    images = torch.rand(1, 3, 64, 96)
+    with torch.inference_mode():
+        boxes, scores = network(images)
+        (expected,) = task.predict(network.network(images)["detection"], (64, 96))
+    found, values, labels = select_detections(
+        scores[0],
+        boxes[0].__getitem__,
+        score_threshold=task.score_threshold,
+        nms_threshold=task.nms_threshold,
+        max_per_class=task.max_per_class,
+        max_detections=task.max_detections,
+    )
+    torch.testing.assert_close(found, expected.boxes, rtol=0, atol=1e-4)
+    torch.testing.assert_close(values, expected.scores)
+    assert torch.equal(labels, expected.labels)
+
+
+@pytest.mark.parametrize("layout", ["tensorflow", "torchvision"])
+def test_anchors_of_any_size_are_those_of_each_size(layout: str) -> None:
+    anchors = SSDAnchors(layout=layout)  # type: ignore[arg-type]  # parametrised
+    for sizes in ([(20, 20), (10, 10), (5, 5)], [(7, 9), (4, 5), (2, 3)]):
+        like = torch.zeros(1)
+        torch.testing.assert_close(AnySizeAnchors(anchors)(sizes, like), anchors(sizes, like), rtol=0, atol=1e-7)
+
+
+def test_labels_are_uint8_of_the_inputs_size(tmp_path: Path) -> None:
+    network = deployed(tmp_path, "lraspp")
+    images = torch.rand(2, 3, 64, 96)
+    (found,) = network(images)
+    logits = network.network(images)["segmentation"].logits
+    expected = torch.nn.functional.interpolate(logits, (64, 96), mode="bilinear").argmax(dim=1)
+    assert found.dtype == torch.uint8 and torch.equal(found.long(), expected)
+
+
+def test_what_a_network_does_not_have_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nms=true is for detection; this network is for segmentation"):
+        deployed(tmp_path, "lraspp", suppress=wrap.suppress)
+    with pytest.raises(ConfigError, match="masks='colours': choose labels or logits"):
+        deployed(tmp_path, "lraspp", masks="colours")
+
+
+def test_a_file_says_what_it_is() -> None:
+    about = {
+        "config": {"heads": {"detection": {}}, "tasks": {"detection": {"score_threshold": 0.1}}},
+        "class_names": {"detection": ["cat", "dog"]},
+    }
+    text = metadata(about, (64, 96), stride=32, outputs=[("detection", "boxes")])
+    assert (text["task"], text["names"], text["imgsz"]) == ("detection", '["cat", "dog"]', "[64, 96]")
+    assert (text["stride"], text["score_threshold"]) == ("32", "0.1")
+    assert description(text, "a.onnx")["class_names"] == about["class_names"]
+
+
+@pytest.mark.parametrize("private", [None, "{", "[]", '{"config": {"heads": {"a": 0}}}', '{"config": 1}'])
+def test_a_file_of_another_program_is_refused_by_name(private: str | None) -> None:
+    with pytest.raises(CheckpointError, match=r"a\.onnx does not say how to use it"):
+        description({} if private is None else {"mbvision": private}, "a.onnx")

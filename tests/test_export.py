@@ -1,0 +1,155 @@
+"""Files of other runtimes: the numbers of the network they came from, used like its checkpoint."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mbvision
+from mbvision.commands import export as command
+from mbvision.commands import predict, run
+from mbvision.commands.receipt import sample_pictures
+from mbvision.deploy import formats, onnx
+from mbvision.deploy.export import export
+from mbvision.errors import CheckpointError, ConfigError, ExportError
+from tests.tiny_checkpoints import write_checkpoint
+
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+
+
+@pytest.fixture(scope="module")
+def joint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("joint") / "a.ckpt", "task=[ssdlite,lraspp]")
+
+
+@pytest.fixture(scope="module")
+def file(joint: Path) -> Path:
+    """The same network as ONNX."""
+    done = export(joint, joint.with_name("a.onnx"), pictures=sample_pictures, masks="logits")
+    assert done.parity is not None and done.parity.largest < 1e-5 and done.parity.worst_agreement == 1
+    return done.path
+
+
+def picture(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (120, 90, 3), dtype=np.uint8)
+
+
+def test_the_file_predicts_what_the_checkpoint_does(joint: Path, file: Path) -> None:
+    ours, theirs = mbvision.load(joint, device="cpu"), mbvision.load(file)
+    pictures = [picture(seed) for seed in range(3)]
+    for one, other in zip(ours.predict(pictures), theirs.predict(pictures), strict=True):
+        assert len(one.boxes) == len(other.boxes) > 10
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-5)
+        np.testing.assert_allclose(one.boxes, other.boxes, atol=1e-2)
+        assert one.names == other.names
+        assert one.mask is not None and other.mask is not None and (one.mask == other.mask).mean() > 0.999
+
+
+def test_onnxruntime_alone_finds_names_and_metadata(file: Path) -> None:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    assert [one.name for one in session.get_inputs()] == ["images"]
+    assert [one.name for one in session.get_outputs()] == ["boxes", "scores", "logits"]
+    about = session.get_modelmeta().custom_metadata_map
+    assert {"task", "names", "imgsz", "stride", "score_threshold", "mbvision_version"} <= set(about)
+    for batch in (1, 5):
+        boxes = session.run(["boxes"], {"images": np.zeros((batch, 3, 64, 64), np.float32)})[0]
+        assert len(boxes) == batch
+
+
+def test_predict_takes_the_file(file: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.fromarray(picture(0)).save(tmp_path / "a.png")
+    assert run(predict.main, [f"checkpoint={file}", f"source={tmp_path}/a.png", f"output={tmp_path}/out"]) == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.jpg", "a.json", "a.png"}
+
+
+def test_selection_in_the_file_is_exact_for_every_picture_of_a_batch(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "a.ckpt", "task=ssdlite", "tasks.detection.max_detections=40")
+    done = export(source, tmp_path / "a.onnx", pictures=sample_pictures, nms=True)
+    assert done.outputs == ["boxes", "scores", "labels", "count"] and done.parity is not None
+    assert done.parity.agreement == {"detection": 1.0} and done.parity.differences == {}
+    ours, theirs = mbvision.load(source, device="cpu"), mbvision.load(tmp_path / "a.onnx")
+    pictures = [picture(seed) for seed in range(3)]
+    for one, other in zip(ours.predict(pictures), theirs.predict(pictures), strict=True):
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-5)
+        assert one.names == other.names
+
+
+def test_one_file_takes_any_size(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "a.ckpt", "task=ssdlite")
+    done = export(source, tmp_path / "a.onnx", pictures=sample_pictures, dynamic=["batch", "height", "width"])
+    assert done.runtime is not None
+    for shape in ((1, 3, 64, 64), (3, 3, 97, 131)):
+        images = np.random.default_rng(0).random(shape, dtype=np.float32)
+        expected, found = done.eager.run(images), done.runtime.run(images)
+        for name, values in expected.items():
+            np.testing.assert_allclose(found[name], values, rtol=1e-4, atol=1e-4)
+
+
+def test_a_file_with_other_numbers_is_not_left_behind(
+    joint: Path, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written_before = formats.FORMATS["onnx"]._replace(write=lambda _, __, path, **___: shutil.copy(file, path))
+    monkeypatch.setitem(formats.FORMATS, "onnx", written_before)
+    honest = onnx.OnnxRuntime.run
+
+    def wrong(self: onnx.OnnxRuntime, images: np.ndarray) -> dict[str, np.ndarray]:
+        return {name: values * 1.01 if name == "boxes" else values for name, values in honest(self, images).items()}
+
+    monkeypatch.setattr(onnx.OnnxRuntime, "run", wrong)
+    with pytest.raises(ExportError, match=r"b\.onnx is not written: its outputs differ .* by 1\.0e-02"):
+        export(joint, tmp_path / "b.onnx", pictures=sample_pictures, masks="logits")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (["format=onnx", "output=a.xml"], "format=onnx writes .onnx files"),
+        (["format=keras", "output=a"], "format=keras: choose onnx"),
+        (["output=a.onnx", "dynamic=[depth]"], "dynamic=['depth']: format=onnx has dynamic axes for batch, height"),
+        (["output=a.onnx", "masks=colours"], "masks='colours': choose labels or logits"),
+        (["output=a.onnx", "batch=0"], "batch=0"),
+        (["output=a.onnx", "input_size=3"], "input_size=3"),
+        (["output=a.onnx", "nms=maybe"], "nms=maybe: give true or false"),
+    ],
+)
+def test_a_users_mistake_is_named(
+    keys: list[str], message: str, joint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = [f"output={tmp_path}/{key.removeprefix('output=')}" if key.startswith("output=") else key for key in keys]
+    assert run(command.main, [f"checkpoint={joint}", *keys]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_package_is_named_with_its_extra(
+    joint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mbvision.deploy.runtime.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r'format=onnx needs onnxscript.*pip install "mbvision\[onnx\]"'):
+        export(joint, tmp_path / "a.onnx", pictures=sample_pictures)
+
+
+def test_what_is_no_onnx_file_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "a.onnx").write_bytes(b"not a network")
+    with pytest.raises(CheckpointError, match=r"a\.onnx is no ONNX file that can be run"):
+        mbvision.load(tmp_path / "a.onnx")
+    with pytest.raises(CheckpointError, match=r"b\.onnx: there is no such file"):
+        mbvision.load(tmp_path / "b.onnx")
+
+
+@pytest.mark.parametrize(("format", "suffix"), [("openvino", ".xml"), ("executorch", ".pte"), ("torch_export", ".pt2")])
+def test_other_formats_give_the_same_numbers(format: str, suffix: str, joint: Path, tmp_path: Path) -> None:
+    if format != "torch_export":
+        pytest.importorskip(format, reason=f"{format} is not installed")
+    done = export(joint, tmp_path / f"a{suffix}", format=format, pictures=sample_pictures, masks="logits")
+    assert done.parity is not None and done.parity.largest < 1e-4 and done.parity.worst_agreement == 1
+    if format != "torch_export":
+        ours, theirs = mbvision.load(joint, device="cpu"), mbvision.load(done.path)
+        np.testing.assert_allclose(ours.predict(picture(0)).scores, theirs.predict(picture(0)).scores, atol=1e-5)

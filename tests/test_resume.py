@@ -74,7 +74,7 @@ def test_accumulated_gradients_resume_exactly(root: Path, tmp_path: Path, monkey
 
 def wait_for_step(path: Path, step: int, process: "subprocess.Popen[bytes]") -> None:
     """Read the checkpoint again and again until it has come so far: it can be loaded at any moment."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not path.exists() or checkpoint.read(path)["global_step"] < step:
         assert process.poll() is None and time.monotonic() < deadline, "the run ended before it could be killed"
         time.sleep(0.01)

@@ -63,7 +63,7 @@ def write_weights(source: Path, output: Path, name: str) -> None:
     if name == "safetensors":
         export_safetensors(source, output)
     else:
-        usage = export_weights(source, output, name)
+        usage = export_weights(source, output, "timm" if name == "timm" else "torchvision")
     print(f"{output}: {output.stat().st_size / 1e6:.1f} MB")
     if usage:
         print(usage)

@@ -45,6 +45,8 @@ TRAINING_STATE: Mapping[str, type] = {
     "callbacks": dict,
     "optimizer_states": list,
     "lr_schedulers": list,
+    "VisionData": dict,
+    "random": list,
 }
 """What Lightning goes on from, besides the weights."""
 

@@ -40,7 +40,7 @@ def receipt(done: Exported, config: Mapping[str, Any], data: Sequence[str]) -> s
         with tempfile.TemporaryDirectory() as folder:
             metrics = score_network(network, tasks, about, settings, Path(folder))
         scores.append({name: value for name, value in metrics.items() if isinstance(value, float)})
-    rows = [("", "network", "file", "difference")]
+    rows: list[tuple[str, ...]] = [("", "network", "file", "difference")]
     for name, before in scores[0].items():
         after = scores[1][name]
         rows.append((name, f"{before:.4f}", f"{after:.4f}", f"{after - before:+.4f}"))

@@ -24,6 +24,7 @@ from mbvision.structures import (
     Embedding,
     InputLabels,
     Segmentation,
+    Target,
 )
 from mbvision.tasks.base import Task
 from mbvision.tasks.detection import Detection
@@ -75,11 +76,15 @@ class ExportedTask(Task[Outputs, Any]):
         self.head, self.task = head, task
         self.weight, self.metric = task.weight, task.metric
 
-    def loss(self, *_: Any) -> dict[str, Tensor]:
+    def loss(self, outputs: Outputs, targets: Sequence[Target], input_size: tuple[int, int]) -> dict[str, Tensor]:
         """Not supported: what was exported does not learn any more."""
         raise NotImplementedError("an exported file cannot be trained; train its checkpoint")
 
-    distillation = loss
+    def distillation(
+        self, outputs: Outputs, teacher_outputs: Outputs, input_size: tuple[int, int]
+    ) -> dict[str, Tensor]:
+        """Not supported either."""
+        raise NotImplementedError("an exported file cannot be trained; train its checkpoint")
 
     @torch.no_grad()
     def predict(self, outputs: Outputs, input_size: tuple[int, int]) -> list[Any]:

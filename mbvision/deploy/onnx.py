@@ -55,7 +55,9 @@ def export(
 
 def _suppress() -> Any:
     """The translation of `suppress`: each list is an image of one class to ONNX's NonMaxSuppression."""
-    from onnxscript import opset20 as op
+    import onnxscript
+
+    op: Any = onnxscript.opset20  # its stubs take no union of types, which its constants are
 
     def translated(boxes: Any, scores: Any, nms_threshold: float, score_threshold: float) -> Any:
         chosen = op.NonMaxSuppression(

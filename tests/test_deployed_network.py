@@ -1,5 +1,6 @@
 """What a file holds, before any file is written: outputs named and decoded, selection in the graph, any input size."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -115,18 +116,23 @@ def test_what_a_network_does_not_have_is_refused(tmp_path: Path) -> None:
         deployed(tmp_path, "lraspp", masks="colours")
 
 
-def test_a_file_says_what_it_is() -> None:
-    about = {
-        "config": {"heads": {"detection": {}}, "tasks": {"detection": {"score_threshold": 0.1}}},
-        "class_names": {"detection": ["cat", "dog"]},
-    }
+def test_a_file_says_what_it_is(tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path / "a.ckpt", "task=ssdlite", "tasks.detection.score_threshold=0.1")
+    about = checkpoint.read(path)["mbvision"]
+    names = [f"detection-{label}" for label in range(4)]
     text = metadata(about, (64, 96), stride=32, outputs=[("detection", "boxes")])
-    assert (text["task"], text["names"], text["imgsz"]) == ("detection", '["cat", "dog"]', "[64, 96]")
+    assert (text["task"], json.loads(text["names"]), text["imgsz"]) == ("detection", names, "[64, 96]")
     assert (text["stride"], text["score_threshold"]) == ("32", "0.1")
-    assert description(text, "a.onnx")["class_names"] == about["class_names"]
+    assert description(text, Path("a.onnx"))["class_names"] == about["class_names"]
+    for wrong in ({"outputs": [["masks", "labels"]]}, {"input_size": ["64", 96]}):
+        changed = json.dumps({**json.loads(text["mbvision"]), **wrong})
+        with pytest.raises(CheckpointError, match=r"a\.onnx: its metadata do not fit together"):
+            description({"mbvision": changed}, Path("a.onnx"))
+    with pytest.raises(CheckpointError, match=r"a\.onnx.*config and class_names"):
+        description({"mbvision": '{"outputs": [], "input_size": [1, 2]}'}, Path("a.onnx"))
 
 
-@pytest.mark.parametrize("private", [None, "{", "[]", '{"config": {"heads": {"a": 0}}}', '{"config": 1}'])
+@pytest.mark.parametrize("private", [None, "{", "[]", '{"outputs": 1}', "[" * 100_000])
 def test_a_file_of_another_program_is_refused_by_name(private: str | None) -> None:
     with pytest.raises(CheckpointError, match=r"a\.onnx does not say how to use it"):
-        description({} if private is None else {"mbvision": private}, "a.onnx")
+        description({} if private is None else {"mbvision": private}, Path("a.onnx"))

@@ -18,6 +18,12 @@ DOORS: dict[str, tuple[str, ...]] = {
     "safetensors.safe_open": ("mbvision/checkpoint.py",),
     "safetensors.torch.load_file": (),
     "safetensors.torch.load": (),
+    # exported files
+    "torch.export.load": ("mbvision/deploy/torch_export.py",),  # files just written
+    "onnx.load": (),
+    "onnxruntime.InferenceSession": ("mbvision/deploy/onnx.py",),
+    "openvino.Core": ("mbvision/deploy/openvino.py",),
+    "executorch.runtime": ("mbvision/deploy/executorch.py",),
     # pictures, masks, videos
     "PIL.Image.open": ("mbvision/data/images.py",),
     "cv2.imread": (),
@@ -44,6 +50,7 @@ DOORS: dict[str, tuple[str, ...]] = {
         "mbvision/data/masks_folder.py",
         "mbvision/data/portraits.py",  # the stamp of the built-in sets
         "mbvision/data/scenes.py",
+        "mbvision/deploy/about.py",  # metadata of exported files
         "mbvision/metrics/results.py",
     ),
     "yaml.load": (),
@@ -85,12 +92,12 @@ DOORS: dict[str, tuple[str, ...]] = {
     "__import__": (),
     "os.system": (),
     "os.popen": (),
-    "subprocess": (),
+    "subprocess": ("mbvision/commands/requeue.py",),  # scontrol, with a job's number
     "hydra.utils": (),
     "importlib.import_module": ("mbvision/__init__.py", "mbvision/build.py", "mbvision/commands/__init__.py"),
     "urllib": (),
     "requests": (),
-    "ctypes": (),
+    "ctypes": ("mbvision/commands/memory.py",),  # a setting of glibc
 }
 """Names that may be used in the files beside them alone; a module's name stands for all that is in it."""
 

@@ -33,7 +33,7 @@ ALLOWED = {
 UPPER = set(ALLOWED) | {"network", "tasks", "build", "checkpoint"}
 ALLOWED |= {
     "analysis": UPPER,
-    "deploy": UPPER | {"__init__"},
+    "deploy": UPPER | {"checkpoint_checks", "__init__"},
     "build": set(ALLOWED),
     "checkpoint": set(ALLOWED) | {"build", "__init__"},
     "weights": set(ALLOWED) | {"build", "checkpoint"},

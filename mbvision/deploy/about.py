@@ -7,9 +7,11 @@ that is needed to use the file as a checkpoint; programs without mbvision never 
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mbvision import __version__
+from mbvision.checkpoint_checks import check_description
 from mbvision.errors import CheckpointError
 
 KEYS = ("task", "names", "imgsz", "stride", "score_threshold", "mbvision_version", "mbvision")
@@ -41,17 +43,19 @@ def names_of(outputs: Sequence[tuple[str, str]]) -> list[str]:
     return [name if times[name] == 1 else f"{head}_{name}" for head, name in outputs]
 
 
-def description(found: Mapping[str, str], source: object) -> dict[str, Any]:
-    """What ``metadata`` was made from. Raises CheckpointError for a file that another program wrote."""
+def description(found: Mapping[str, str], path: Path) -> dict[str, Any]:
+    """What ``metadata`` was made from. Raises CheckpointError for a file that another program wrote or changed."""
     try:
         about = json.loads(found["mbvision"])
-        heads = list(about["config"]["heads"])
-        whole = isinstance(about["class_names"], dict) and {head for head, _ in about["outputs"]} == set(heads)
-        whole &= len(about["input_size"]) == 2 and all(isinstance(side, int) for side in about["input_size"])
-    except (KeyError, TypeError, ValueError) as error:
+        outputs = [(head, name) for head, name in about["outputs"]]
+        height, width = about["input_size"]
+        whole = all(isinstance(word, str) for pair in outputs for word in pair)
+        whole &= type(height) is int and type(width) is int
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(
-            f"{source} does not say how to use it: tools/export.py did not write it, or another program changed it"
+            f"{path} does not say how to use it: tools/export.py did not write it, or another program changed it"
         ) from error
-    if not whole:
-        raise CheckpointError(f"{source}: its metadata do not fit together; export it again")
-    return about
+    check_description(path, about)
+    if not whole or {head for head, _ in outputs} != set(about["config"]["heads"]):
+        raise CheckpointError(f"{path}: its metadata do not fit together; export it again")
+    return {**about, "outputs": outputs}

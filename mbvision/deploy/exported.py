@@ -128,13 +128,12 @@ def _selected(outputs: Outputs, task: Detection) -> list[Detections]:
     return found
 
 
-def exported(runtime: Runtime, source: object) -> tuple[ExportedNetwork, dict[str, Task[Any, Any]], dict[str, Any]]:
+def exported(runtime: Runtime, path: Path) -> tuple[ExportedNetwork, dict[str, Task[Any, Any]], dict[str, Any]]:
     """A file's network, tasks and description, as `mbvision.checkpoint.rebuild` gives a checkpoint's."""
-    about = description(runtime.metadata, source)
+    about = description(runtime.metadata, path)
     about["config"] |= {"input_size": about["input_size"], "eval_size": None}
-    outputs = [(str(head), str(name)) for head, name in about["outputs"]]
     tasks = {name: ExportedTask(name, task) for name, task in build_tasks(about["config"]).items()}
-    return ExportedNetwork(runtime, outputs), dict(tasks), about
+    return ExportedNetwork(runtime, about["outputs"]), dict(tasks), about
 
 
 def with_score_threshold(

@@ -79,7 +79,7 @@ def _good() -> Iterator[Case]:
     yield _case("one box", document(), loads=one, quick=True)
     yield _case("with a byte order mark", b"\xef\xbb\xbf" + text.encode(), loads=one)
     yield _case("UTF-16", text.encode("utf-16"), loads=one)
-    yield _case("no annotations", document(annotations=[]), loads=_gives([]))
+    yield _case("an empty list of annotations", document(annotations=[]), loads=_gives([]))
     yield _case(
         "sparse and large ids",
         json.loads(text.replace('"id": 1', '"id": 2000000000000').replace('d": 1,', 'd": 2000000000000,')),

@@ -260,7 +260,7 @@ def _other_commands() -> Iterator[Case]:
         "data.root=/nowhere",
         "checkpoint=/nowhere/x.ckpt",
     ):
-        yield _bad(argument, use=composed("evaluate"))
+        yield _bad(argument, use=composed("evaluate"), more=("checkpoint=a",) if "checkpoint" not in argument else ())
     for argument in (
         "score_threshold=2",
         "smoothing=1",

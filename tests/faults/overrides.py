@@ -46,14 +46,23 @@ def override_cases() -> Iterator[Case]:
     yield from _other_commands()
 
 
-def _case(arguments: list[str], use: Use = prepare, *, quick: bool = False, **expected: Any) -> Case:
+def _case(
+    arguments: list[str], use: Use = prepare, *, command: str = "train", quick: bool = False, **expected: Any
+) -> Case:
     name = " ".join(arguments)[:80].encode("unicode_escape").decode()
-    return Case(kind="override", name=name, make=lambda _: arguments, use=use, quick=quick, **expected)
+    return Case(kind="override", name=f"{command} {name}", make=lambda _: arguments, use=use, quick=quick, **expected)
 
 
-def _bad(argument: str, *words: str, use: Use = prepare, more: tuple[str, ...] = (), quick: bool = False) -> Case:
+def _bad(
+    argument: str,
+    *words: str,
+    use: Use = prepare,
+    more: tuple[str, ...] = (),
+    command: str = "train",
+    quick: bool = False,
+) -> Case:
     key = argument.partition("=")[0]
-    return _case([*more, argument], use, error=words or (key,), quick=quick)
+    return _case([*more, argument], use, command=command, error=words or (key,), quick=quick)
 
 
 def _value(argument: str, *path: str, use: Use = prepare) -> Case:
@@ -242,7 +251,7 @@ def _other_commands() -> Iterator[Case]:
 
         return use
 
-    for argument in (
+    for argument in [
         "score_threshold=7",
         "score_threshold=nan",
         "iou=0",
@@ -259,21 +268,20 @@ def _other_commands() -> Iterator[Case]:
         "scor_threshold=1",
         "data.root=/nowhere",
         "checkpoint=/nowhere/x.ckpt",
-    ):
-        yield _bad(argument, use=composed("evaluate"), more=("checkpoint=a",) if "checkpoint" not in argument else ())
-    for argument in (
+    ]:
+        yield _bad(argument, use=composed("evaluate"), command="evaluate")
+    for argument in [
         "score_threshold=2",
         "smoothing=1",
         "smoothing=-1",
         "smoothing=nan",
         "sorce=x",
         "score_threshold=high",
-    ):
-        yield _bad(
-            argument, use=composed("predict"), more=("checkpoint=a", "source=b") if "sorce" not in argument else ()
-        )
-    yield _bad("format=onnx", use=export.main, more=("checkpoint=a", "output=b"))
-    for argument in (
+    ]:
+        more = ("checkpoint=a", "source=b") if "sorce" not in argument else ()
+        yield _bad(argument, use=composed("predict"), more=more, command="predict")
+    yield _bad("format=onnx", use=export.main, more=("checkpoint=a", "output=b"), command="export")
+    for argument in [
         "num_classes=0",
         "value_bytes=0",
         "value_bytes=100",
@@ -287,5 +295,5 @@ def _other_commands() -> Iterator[Case]:
         "picture=x.gif",
         "part=nosuch",
         "input_size=5",
-    ):
-        yield _bad(argument, use=complexity.main)
+    ]:
+        yield _bad(argument, use=complexity.main, command="complexity")

@@ -115,7 +115,10 @@ class TorchvisionDetection(Task[Any, Detections]):
 def build_segmenter(config: dict[str, Any], num_classes: int) -> nn.Module:
     """torchvision's LR-ASPP on its own backbone, at the width asked for; the last stage is dilated, as it has it."""
     name = config["backbone"]["_target_"].rpartition(".")[2]
-    trunk = getattr(torchvision.models, name)(weights=None, dilated=True, width_mult=config["backbone"]["width"])
+    norm = partial(nn.BatchNorm2d, eps=0.001, momentum=config["backbone"]["norm_momentum"])
+    trunk = getattr(torchvision.models, name)(
+        weights=None, dilated=True, width_mult=config["backbone"]["width"], norm_layer=norm
+    )
     return _lraspp_mobilenetv3(trunk, num_classes)
 
 

@@ -71,7 +71,7 @@ def test_a_data_set_with_other_classes_is_named(
     arguments = [f"checkpoint={trained}/best.ckpt", "data=image_folder", f"data.root={tmp_path}"]
     assert run(evaluate.main, arguments) == 2
     assert "only here: violet; missing here: blue, green, red" in capsys.readouterr().err
-    assert run(evaluate.main, [f"checkpoint={trained}/best.ckpt", "data=cityscapes"]) == 2
+    assert run(evaluate.main, [f"checkpoint={trained}/best.ckpt", "data=cityscapes", f"data.root={tmp_path}"]) == 2
     assert "the set has labels for segmentation, the network is for classification" in capsys.readouterr().err
 
 

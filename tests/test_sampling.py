@@ -79,6 +79,7 @@ def plain() -> list[list[Batch]]:
     return epochs(make())
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")  # more than this machine has cores
 @pytest.mark.parametrize("workers", [0, 1, 4])
 def test_batches_are_equal_for_any_number_of_workers_and_on_a_second_run(
     plain: list[list[Batch]], workers: int, monkeypatch: pytest.MonkeyPatch

@@ -27,6 +27,7 @@ NOISE = (
     r".*isinstance\(treespec, LeafSpec\)",  # lightning 2.6 under torch 2.15
     r".*does not have many workers",  # loader.workers is the user's choice
     r"Found \d+ module\(s\) in eval mode",  # freeze=backbone wants it so
+    r"This DataLoader will create",  # our own warning says it better
     r"The number of training batches",  # log_every_n_steps with few batches
 )
 """Warnings of libraries that tell a user nothing."""

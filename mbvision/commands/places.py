@@ -9,6 +9,7 @@ from typing import Any
 from mbvision.errors import ConfigError
 
 _FILES = ("pretrained", "backbone.weights", "resume", "distill", "checkpoint")
+_FETCHED = ("pretrained", "backbone.weights")
 _DRAWN = ("mbvision.data.scenes.", "mbvision.data.crops.", "mbvision.data.portraits.")
 _MOST_LISTED = 10_000
 
@@ -19,7 +20,7 @@ def check_places(config: Mapping[str, Any]) -> None:
         node: Any = config
         for part in key.split("."):
             node = node.get(part) if isinstance(node, Mapping) else None
-        if isinstance(node, str) and not (key == "pretrained" and node.startswith("torchvision:")):
+        if isinstance(node, str) and not (key in _FETCHED and node.startswith("torchvision:")):
             _check(key, node, is_folder=False)
     if config.get("distill_pictures"):
         _check("distill_pictures", config["distill_pictures"], is_folder=True)

@@ -12,7 +12,6 @@ import re
 import shutil
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,6 +27,7 @@ from mbvision.checkpoint_checks import CODE, check_container, check_content, che
 from mbvision.errors import CheckpointError, MBVisionError
 from mbvision.network import Network
 from mbvision.tasks.base import Task
+from mbvision.writing import replacing
 
 REBUILD_KEYS = ("backbone", "heads", "tasks", "normalize", "input_size", "eval_size", "fit", "crop_fraction")
 """The parts of the configuration that the network and its tasks are made from."""
@@ -156,19 +156,13 @@ def copy(source: Path, target: Path) -> None:
 
 def _replace(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
     """A temporary file in the same folder is filled, put on the disk, and renamed. Raises `CheckpointError`."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with replacing(path) as temporary, temporary.open("wb") as file:
             fill(file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be written: {error.strerror}; the old file is as it was") from error
-    finally:
-        with suppress(OSError):  # gone already where all went well
-            temporary.unlink()
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

@@ -1,6 +1,5 @@
 """Boxes, pictures side by side, and curves: what people would rather look at than read."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from mbvision.writing import writing
+from mbvision.writing import replacing, writing
 
 Colour = tuple[int, int, int]
 _GOLDEN = 0.618033988749895
@@ -119,11 +118,8 @@ def save_image(path: Path, image: UInt8[np.ndarray, "H W 3"] | UInt8[np.ndarray,
     done, data = cv2.imencode(path.suffix, image[..., ::-1] if image.ndim == 3 else image)
     if not done:
         raise OSError(f"{path}: the picture cannot be encoded as {path.suffix}")
-    temporary = path.with_name(f".{path.name}.partial")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
         temporary.write_bytes(data.tobytes())
-        os.replace(temporary, path)
 
 
 def plot_curves(history: Mapping[str, Sequence[tuple[int, float]]], path: Path) -> None:

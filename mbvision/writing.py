@@ -1,9 +1,9 @@
-"""What goes wrong with a file that is written names the file."""
+"""Files are there whole or not at all, and what goes wrong with one that is written names it."""
 
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 REMEDIES = {
@@ -25,6 +25,23 @@ def writing(path: Path) -> Iterator[None]:
         if error.errno is None:
             raise
         raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside ``path`` to write to, in a folder that is made; at the end it takes the place of ``path``.
+
+    Where that fails, or what is inside, ``path`` is as it was and nothing is left beside it.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        finally:
+            with suppress(OSError):  # gone already where all went well
+                temporary.unlink()
 
 
 def explain(error: OSError) -> str:

@@ -49,7 +49,8 @@ def test_a_reader_that_dies_is_told_with_its_signal_and_its_picture(
 
 
 @pytest.mark.parametrize(
-    ("name", "step"), [(".metrics.csv.partial", 1), (".last.ckpt.{}.partial", 1), ("samples/.val_0.png.partial", 2)]
+    ("name", "step"),
+    [(".metrics.csv.{}.partial", 1), (".last.ckpt.{}.partial", 1), ("samples/.val_0.png.{}.partial", 2)],
 )
 def test_a_disk_that_fills_up_names_the_file_and_leaves_the_old_checkpoint(
     root: Path,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mbvision.commands.compose import compose_config, wants_help
 from mbvision.errors import AnnotationError, ConfigError, DataError, ImageError
+from mbvision.metrics.report import replace_text
 
 if TYPE_CHECKING:
     from mbvision.data.base import Reader
@@ -53,7 +54,8 @@ def main(arguments: Sequence[str]) -> int:
         result.run()
         print("\n".join(result.lines()))
     if config["output"]:
-        _write(Path(config["output"]), json.dumps(_report(results), indent=1).encode())
+        replace_text(Path(config["output"]), json.dumps(_report(results), indent=1))
+        print(f"written: {config['output']}")
     if config["pictures"]:
         _draw(results, Path(config["pictures"]))
     return 0 if all(result.complete for result in results) else 3
@@ -222,14 +224,6 @@ def _check_writable(key: str, path: Path) -> None:
         raise ConfigError(f"{key}={path}: the folder cannot be made: {error.strerror}") from error
     if path.is_dir() or not os.access(folder, os.W_OK):
         raise ConfigError(f"{key}={path} cannot be written; name a file in a folder of yours")
-
-
-def _write(path: Path, content: bytes) -> None:
-    """The file is there whole or not at all."""
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
-    print(f"written: {path}")
 
 
 def _draw(results: Sequence[SetCheck], path: Path) -> None:

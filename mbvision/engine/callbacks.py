@@ -75,9 +75,8 @@ class RunCheckpoints(Checkpoint):
         if not trainer.is_global_zero:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        for pattern in (".*.partial", ".*.tmp"):
-            for leftover in self.folder.rglob(pattern):
-                leftover.unlink(missing_ok=True)
+        for leftover in self.folder.rglob(".*.partial"):
+            leftover.unlink(missing_ok=True)
         weights = sum(p.numel() * p.element_size() for p in pl_module.parameters())
         needed = 2 * 4 * weights  # weights, their average, and two numbers a weight for the optimizer
         free = shutil.disk_usage(self.folder).free
@@ -175,7 +174,7 @@ class RunCheckpoints(Checkpoint):
     @staticmethod
     def _log_losses(trainer: L.Trainer) -> None:
         """The row of this step, which Lightning adds after the callbacks only: the run that goes on would lack it."""
-        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]  # Lightning's own
             losses = {key: float(value) for key, value in trainer.logged_metrics.items() if key.startswith("train/")}
             for log in trainer.loggers:
                 if isinstance(log, RunLog):

@@ -1,7 +1,6 @@
 """The run's history as a table (metrics.csv) and a picture (curves.png); goes on where a resumed run left off."""
 
 import csv
-import os
 import time
 from argparse import Namespace
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from mbvision.draw import plot_curves
 from mbvision.errors import ConfigError
-from mbvision.writing import writing
+from mbvision.writing import replacing
 
 SHARE_OF_TIME = 0.05
 """The table is written anew each time, but no more than this share of the run goes into it."""
@@ -78,14 +77,11 @@ class RunLog(Logger):
     def flush(self) -> None:
         """Write the table now."""
         names = sorted({name for row in self.rows.values() for name in row} - {"epoch"})
-        temporary = self.path.with_name(f".{self.path.name}.partial")
-        with writing(self.path):
-            with temporary.open("w", newline="") as file:
-                writer = csv.DictWriter(file, ["step", "epoch", *names])
-                writer.writeheader()
-                for step, row in sorted(self.rows.items()):
-                    writer.writerow({"step": step, **row})
-            os.replace(temporary, self.path)
+        with replacing(self.path) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, ["step", "epoch", *names])
+            writer.writeheader()
+            for step, row in sorted(self.rows.items()):
+                writer.writerow({"step": step, **row})
 
     @rank_zero_only
     def finalize(self, status: str) -> None:

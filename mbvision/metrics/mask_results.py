@@ -1,7 +1,5 @@
 """Masks as files, as the evaluation servers and other programs want them: one PNG an image, of the stored values."""
 
-import io
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +9,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from mbvision.structures import IGNORE, MaskScheme
+from mbvision.writing import replacing
 
 VOID_COLOUR = (224, 224, 192)
 """The colour of 255 in Pascal VOC's palette."""
@@ -66,11 +65,6 @@ def _stored(labels: UInt8[np.ndarray, "H W"], scheme: MaskScheme) -> Image.Image
 
 
 def _write(image: Image.Image, path: Path) -> Path:
-    """The file is there whole or not at all."""
-    data = io.BytesIO()
-    image.save(data, format="PNG")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_bytes(data.getvalue())
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        image.save(temporary, format="PNG")
     return path

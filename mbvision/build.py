@@ -3,7 +3,6 @@
 A node names a class or function by ``_target_`` and gives its arguments. Only the names in `ALLOWED` are ever called.
 """
 
-import difflib
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib import import_module
@@ -14,7 +13,7 @@ from mbvision.data.faces import FaceReader
 from mbvision.data.joint import JointReader, MixedReader
 from mbvision.data.labels import LabelReader
 from mbvision.data.slots import by_category_id, check_same_classes, with_class_order
-from mbvision.errors import ConfigError
+from mbvision.errors import ConfigError, nearest
 from mbvision.network import Network
 from mbvision.tasks.base import Task
 
@@ -97,8 +96,8 @@ def locate(node: Config, path: str) -> Callable[..., Any]:
     target = node.get("_target_")
     part = path.partition(".")[0]
     if not isinstance(target, str) or target not in ALLOWED or not target.startswith(PARTS.get(part, "")):
-        near = difflib.get_close_matches(str(target)[:200], choices := _choices(part), n=1, cutoff=0.6)
-        hint = f", did you mean {near[0]}?" if near else f"; choose {', '.join(choices)}"
+        choices = _choices(part)
+        hint = nearest(str(target)[:200], choices) or f"; choose {', '.join(choices)}"
         raise ConfigError(f"{path}._target_={str(target)[:200]} is not among the components of mbvision{hint}")
     module, _, name = target.rpartition(".")
     component: Callable[..., Any] = getattr(import_module(module), name)

@@ -1,6 +1,8 @@
 """The errors a user can cause. Each says in one line what is wrong, where, and what to do about it."""
 
+import difflib
 import re
+from collections.abc import Sequence
 
 MOST_SHOWN = 2000
 """Characters of a message: names and values out of a stranger's file may be megabytes."""
@@ -72,3 +74,9 @@ class TrainingError(MBVisionError):
 
 class ExportError(MBVisionError):
     """A network cannot be written in a format, or the written file does not give its numbers."""
+
+
+def nearest(word: str, choices: Sequence[str]) -> str:
+    """A question after the closest choice, or nothing where none is close."""
+    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
+    return f", did you mean {close[0]}?" if close else ""

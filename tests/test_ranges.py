@@ -13,18 +13,30 @@ CONF = Path(__file__).parent.parent / "conf"
 CHECKED_ELSEWHERE = {"input_size", "eval_size", "transform.train.eval_size", "trainer.devices", "sizes"}
 """Keys that take a number or a list of several, which their own code checks."""
 
+REQUIRED = {"export": ("checkpoint", "output"), "predict": ("checkpoint", "source")}
+
 
 def choices(group: str) -> list[str]:
     return [f"{group}={path.stem}" for path in sorted((CONF / group).glob("*.yaml"))]
 
 
 @pytest.mark.parametrize("group", ["backbone", "data", "experiment", "optimizer", "schedule", "task", "trainer"])
-def test_every_number_has_a_range(group: str) -> None:
-    for choice in choices(group):  # a default out of its range would raise here
-        for key, value in flatten(compose_config("train", [choice])).items():
-            entries = value if isinstance(value, list) else [value]
-            if key not in CHECKED_ELSEWHERE and any(type(entry) in (int, float) for entry in entries):
-                assert find(NUMBERS, key) or find(WORDS, key), f"{key} of {choice} has no range"
+def test_every_number_of_a_choice_has_a_range(group: str) -> None:
+    for choice in choices(group):
+        check_numbers("train", [choice])
+
+
+@pytest.mark.parametrize("command", sorted({path.stem for path in CONF.glob("*.yaml")} - {"train"}))
+def test_every_number_of_a_command_has_a_range(command: str) -> None:
+    missing = [f"{key}=a" for key in REQUIRED.get(command, ())]
+    check_numbers(command, missing)
+
+
+def check_numbers(command: str, overrides: list[str]) -> None:
+    for key, value in flatten(compose_config(command, overrides)).items():  # raises for a default out of its range
+        entries = value if isinstance(value, list) else [value]
+        if key not in CHECKED_ELSEWHERE and any(type(entry) in (int, float) for entry in entries):
+            assert find(NUMBERS, key) or find(WORDS, key), f"{key} of {command} {overrides} has no range"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """From a command line to a checked configuration."""
 
-import difflib
 import itertools
 import re
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from mbvision.commands.ranges import check_values
-from mbvision.errors import ConfigError
+from mbvision.errors import ConfigError, nearest
 
 PATH_KEYS = frozenset(
     {
@@ -269,12 +268,6 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
         if isinstance(value, dict):
             found |= flatten(value, f"{prefix}{key}.")
     return found
-
-
-def nearest(word: str, choices: Sequence[str]) -> str:
-    """A question after the closest choice, or nothing where none is close."""
-    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
-    return f", did you mean {close[0]}?" if close else ""
 
 
 def wants_help(arguments: Sequence[str]) -> bool:

@@ -4,12 +4,12 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from mbvision.commands.compose import nearest, wants_help
+from mbvision.commands.compose import wants_help
 from mbvision.data.portraits import make_portraits
 from mbvision.data.prepare import OFFICIAL, describe, prepare
 from mbvision.data.scenes import make_scenes
 from mbvision.data.yolo import convert_yolo
-from mbvision.errors import ConfigError
+from mbvision.errors import ConfigError, nearest
 
 HELP = f"""\
 Prepare a data set: python tools/prepare_data.py data=coco archives=DOWNLOADS data.root=datasets/coco

@@ -3,14 +3,13 @@
 What only the network can say (taps that exist, sizes that fit) its constructors check; see `mbvision.commands.checks`.
 """
 
-import difflib
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mbvision.errors import ConfigError
+from mbvision.errors import ConfigError, nearest
 
 MANY = 10**9
 """Above any count of steps, pictures or pixels that a run has."""
@@ -57,7 +56,7 @@ NUMBERS: Mapping[str, Range] = {
     r"(transform\.evaluate\.)?crop_fraction": SOME_SHARE,
     r"normalize\.mean": Range(low=-10, high=10),
     r"normalize\.std": Range(low=0, high=10, above=True),
-    r"loader\.batch_size": Range(low=1, high=65536, whole=True),
+    r"loader\.batch_size|batch": Range(low=1, high=65536, whole=True),
     r"loader\.workers": Range(low=0, high=4096, whole=True),
     r"distill_weight": WEIGHT,
     r"distill_temperature": Range(low=0, high=1000, above=True),
@@ -154,9 +153,7 @@ def check_values(leaves: Mapping[str, Any], nullable: set[str]) -> None:
                 raise ConfigError(f"{key}={_shown(value)}: give {wanted}{_entry(value, wrong[0])}")
         elif (words := find(WORDS, key)) is not None and not any(value is w or value == w for w in words):
             choices = list(dict.fromkeys("null" if word is None else str(word) for word in words))
-            near = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.6)
-            hint = f", did you mean {near[0]}?" if near else ""
-            raise ConfigError(f"{key}={_shown(value)}{hint or ':'} choose {', '.join(choices)}")
+            raise ConfigError(f"{key}={_shown(value)}{nearest(str(value), choices) or ':'} choose {', '.join(choices)}")
 
 
 def find(table: Mapping[str, Any], key: str) -> Any:

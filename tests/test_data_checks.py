@@ -16,6 +16,7 @@ from mbvision.build import build_network
 from mbvision.commands.compose import compose_config
 from mbvision.commands.data_report import head_anchors, meta_network
 from mbvision.data.image_folder import image_folder
+from mbvision.data.transforms.evaluation import Fit
 from mbvision.data_checks.anchor_reach import best_overlaps, better_anchors, recall_by_class
 from mbvision.data_checks.box_checks import BoxTable
 from mbvision.data_checks.check_set import check_annotations
@@ -98,9 +99,9 @@ def test_anchors_that_fit_the_boxes_are_proposed() -> None:
 
 
 @pytest.mark.parametrize(("fit", "letterboxed"), [("stretch", [0, 0, 1, 1]), ("letterbox", [0, 0, 1, 0.5])])
-def test_boxes_are_taken_as_the_pictures_are_fitted(fit: str, letterboxed: Sequence[float]) -> None:
+def test_boxes_are_taken_as_the_pictures_are_fitted(fit: Fit, letterboxed: Sequence[float]) -> None:
     table = BoxTable(make_annotations([(0, 0, [-5, 0, 700, 480])]), "train")  # of 640x480
-    head = HeadAnchors(anchors=SSDAnchors(), input_size=(480, 320), fit=fit, sizes=[(1, 1)], least_iou=0.5)  # type: ignore[arg-type]
+    head = HeadAnchors(anchors=SSDAnchors(), input_size=(480, 320), fit=fit, sizes=[(1, 1)], least_iou=0.5)
     assert relative_boxes(table, head, np.array([0])).tolist() == [pytest.approx(letterboxed)]
 
 

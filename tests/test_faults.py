@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,8 +53,8 @@ def _write_outside(path: Path) -> str:
         (lambda path: (path.parent / "outside" / "secret.txt").read_text(), {"error": ()}, "silent"),
     ],
 )
-def test_the_runner_sees_each_fault(use: Callable[[Path], object], expected: dict[str, object], column: str) -> None:
-    case = Case(kind="runner", name="a", make=lambda folder: folder, use=use, **expected)  # type: ignore[arg-type]
+def test_the_runner_sees_each_fault(use: Callable[[Path], object], expected: dict[str, Any], column: str) -> None:
+    case = Case(kind="runner", name="a", make=lambda folder: folder, use=use, **expected)
     ((_, row),) = run_cases([case])
     assert row.column == column, row.said
 

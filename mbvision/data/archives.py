@@ -85,7 +85,7 @@ def extract(
             _merge(path, into / path.name)
     except DataError:
         raise
-    except Exception as error:  # each kind of compression has its own
+    except Exception as error:  # zipfile, tarfile and the decompressors raise a dozen unrelated kinds
         raise DataError(
             f"{archive}: cannot be unpacked into {into}: {error}; perhaps cut short: get it anew"
         ) from error

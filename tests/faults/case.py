@@ -72,7 +72,7 @@ def _outcome(case: Case, given: Any, said: list[str]) -> Row:
         content = case.use(given)
     except MBVisionError as error:
         return _refusal(case, str(error), error)
-    except Exception as error:
+    except Exception as error:  # what is not ours is what this column counts
         return Row("opaque", f"{type(error).__name__}: {error}")
     if case.loads is None:
         return Row("silent", "it loaded, and should have been refused")

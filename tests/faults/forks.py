@@ -42,7 +42,7 @@ def start(
         torch.set_num_threads(1)
         code = run(command, arguments)
         sys.stdout.flush()
-    except BaseException:
+    except BaseException:  # the process ends here: nothing above would print it
         traceback.print_exc()
     finally:
         sys.stderr.flush()

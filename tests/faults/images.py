@@ -4,6 +4,7 @@ import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def _modes() -> Iterator[Case]:
     black_white = np.array(bilevel.convert("RGB"))
     for kind in ("PNG", "BMP", "TIFF", "WEBP"):
         options = {"lossless": True} if kind == "WEBP" else {}
-        make = lambda kind=kind, options=options: encoded(Image.fromarray(NOISE), kind, **options)  # noqa: E731
+        make = partial(encoded, Image.fromarray(NOISE), kind, **options)
         yield good(f"RGB {kind}", f"rgb.{kind.lower()}", make, NOISE, quick=True)
         yield good(f"RGB {kind} named .jpg", "named.jpg", make, NOISE)
     yield good("gray PNG", "l.png", lambda: encoded(Image.fromarray(GRAY), "PNG"), gray3)

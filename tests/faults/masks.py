@@ -63,10 +63,9 @@ def _good() -> Iterator[Case]:
     yield _case("1 bit", lambda: encoded(Image.fromarray(bits), "PNG"), loads=_gives(bits.astype(np.uint8)))
     yield _case("a single pixel", lambda: encoded(Image.fromarray(LABELS[:1, :1]), "PNG"), loads=_gives(LABELS[:1, :1]))
     for bits_deep, row_bytes in ((8, 10000), (16, 20000)):
-        data = lambda b=bits_deep, n=row_bytes: png(10000, 10000, b, 0, zeros(10000, n))  # noqa: E731
         yield _case(
             f"100 million pixels of {bits_deep} bits",
-            data,
+            lambda b=bits_deep, n=row_bytes: png(10000, 10000, b, 0, zeros(10000, n)),
             loads=lambda found: found.shape == (10000, 10000) and not found.any(),
         )
 

@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -42,8 +44,8 @@ def _read(root: Path) -> Found:
     return found(read_voc(root, "train"))
 
 
-def _case(name: str, content: bytes, **expected: object) -> Case:
-    return Case(kind="VOC", name=name, make=lambda folder: write(folder, content), use=_read, **expected)  # type: ignore[arg-type]
+def _case(name: str, content: bytes, **expected: Any) -> Case:
+    return Case(kind="VOC", name=name, make=lambda folder: write(folder, content), use=_read, **expected)
 
 
 def _gives(*boxes: list[float]) -> Callable[[Found], bool]:
@@ -182,6 +184,6 @@ def _files() -> Iterator[Case]:
     yield case("a split that is empty", lambda folder: write(folder, xml(), b"\n\n"), "train")
     yield case("a picture listed twice", lambda folder: write(folder, xml(), b"a\na\n"), "train.txt", "'a'")
     for name in ("../../outside/secret", "/etc/passwd", "a\0b"):
-        make = lambda folder, name=name: write(folder, xml(), name.encode() + b"\n")  # noqa: E731
-        yield case(f"a list that names {name!r}", make, "train.txt")
+        listed = partial(write, content=xml(), listed=name.encode() + b"\n")
+        yield case(f"a list that names {name!r}", listed, "train.txt")
     yield case("a list that is no text", lambda folder: write(folder, xml(), b"\xff\xfe\xfd\n"), "train.txt")

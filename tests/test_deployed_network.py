@@ -13,7 +13,7 @@ from mbvision.deploy.about import description, metadata
 from mbvision.deploy.fold import folded
 from mbvision.deploy.wrap import AnySizeAnchors, DeployedNetwork
 from mbvision.errors import CheckpointError, ConfigError
-from mbvision.heads.anchors import SSDAnchors
+from mbvision.heads.anchors import Layout, SSDAnchors
 from tests.tiny_checkpoints import write_checkpoint
 
 
@@ -93,11 +93,11 @@ def test_raw_boxes_and_scores_select_to_the_networks_detections(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("layout", ["tensorflow", "torchvision"])
-def test_anchors_of_any_size_are_those_of_each_size(layout: str) -> None:
-    anchors = SSDAnchors(layout=layout)  # type: ignore[arg-type]  # parametrised
+def test_anchors_of_any_size_are_those_of_each_size(layout: Layout) -> None:
+    anchors = SSDAnchors(layout=layout)
     for sizes in ([(20, 20), (10, 10), (5, 5)], [(7, 9), (4, 5), (2, 3)]):
         like = torch.zeros(1)
-        torch.testing.assert_close(AnySizeAnchors(anchors)(sizes, like), anchors(sizes, like), rtol=0, atol=1e-7)
+        torch.testing.assert_close(AnySizeAnchors(like=anchors)(sizes, like), anchors(sizes, like), rtol=0, atol=1e-7)
 
 
 def test_labels_are_uint8_of_the_inputs_size(tmp_path: Path) -> None:

@@ -1,17 +1,22 @@
 """Files of other runtimes: the numbers of the network they came from, used like its checkpoint."""
 
+import re
 import shutil
+from contextlib import nullcontext
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import mbvision
+from mbvision.commands import evaluate, predict, run
 from mbvision.commands import export as command
-from mbvision.commands import predict, run
 from mbvision.commands.receipt import sample_pictures
+from mbvision.data.frames import PictureSequence
 from mbvision.deploy import formats, onnx
 from mbvision.deploy.export import export
+from mbvision.draw import save_image
 from mbvision.errors import CheckpointError, ConfigError, ExportError
 from tests.tiny_checkpoints import write_checkpoint
 
@@ -142,6 +147,51 @@ def test_what_is_no_onnx_file_is_refused_by_name(tmp_path: Path) -> None:
         mbvision.load(tmp_path / "a.onnx")
     with pytest.raises(CheckpointError, match=r"b\.onnx: there is no such file"):
         mbvision.load(tmp_path / "b.onnx")
+
+
+def test_a_number_that_is_none_is_infinitely_far(
+    joint: Path, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = onnx.OnnxRuntime.run
+
+    def broken(self: onnx.OnnxRuntime, images: np.ndarray) -> dict[str, np.ndarray]:
+        return {name: values * np.nan if name == "scores" else values for name, values in honest(self, images).items()}
+
+    monkeypatch.setattr(onnx.OnnxRuntime, "run", broken)
+    with pytest.raises(ExportError, match="by inf of their largest value"):
+        export(joint, tmp_path / "a.onnx", pictures=sample_pictures)
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("scales=[0.5,1.0]", "scales=, flip= and window= take the checkpoint"),
+        ("flip=true", "scales=, flip= and window= take the checkpoint"),
+        ("window=true", "scales=, flip= and window= take the checkpoint"),
+        ("input_size=128", r"input_size=128: .*a\.onnx was exported for 64x64 alone"),
+    ],
+)
+def test_what_a_file_cannot_do_is_refused(
+    key: str, message: str, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(evaluate.main, [f"checkpoint={file}", f"output_dir={tmp_path}", key]) == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(("task", "allowed"), [("ssdlite", False), ("lraspp", True)])
+def test_masks_without_logits_cannot_be_smoothed(task: str, allowed: bool, tmp_path: Path) -> None:
+    save_image(tmp_path / "a.png", picture(0))
+    model = mbvision.load(write_checkpoint(tmp_path / "a.ckpt", f"task={task}"), device="cpu")
+    refused = nullcontext() if allowed else pytest.raises(ConfigError, match="smoothing= averages the logits of masks")
+    with refused, model.run(PictureSequence([tmp_path / "a.png"]), smoothing=0.5) as run:
+        assert len(list(run)) == 1
+
+
+def test_core_ml_without_its_package_names_the_extra(joint: Path, tmp_path: Path) -> None:
+    if find_spec("coremltools"):
+        pytest.skip("coremltools is installed")
+    with pytest.raises(ConfigError, match=r'format=coreml needs coremltools.*pip install "mbvision\[coreml\]"'):
+        export(joint, tmp_path / "a.mlpackage", format="coreml", pictures=sample_pictures)
 
 
 @pytest.mark.parametrize(("format", "suffix"), [("openvino", ".xml"), ("executorch", ".pte"), ("torch_export", ".pt2")])

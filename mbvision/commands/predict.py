@@ -45,8 +45,6 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     config = compose_config("predict", arguments)
     threshold, save = config["score_threshold"], _kinds(config["save"])
-    if not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
-        raise ConfigError(f"score_threshold={threshold}: must be in 0..1")
     output = Path(config["output"])
     pictures, videos = ([], []) if config["source"].startswith("camera:") else find_sources(config["source"])
 

@@ -10,7 +10,7 @@ from torch import nn
 from mbvision.build import build_reader, eval_size, input_size, make
 from mbvision.data.sampling import DrawDataset
 from mbvision.data.transforms.evaluation import CROP_FRACTION, NativeTransform
-from mbvision.deploy.exported import open_model, with_score_threshold
+from mbvision.deploy.exported import ExportedNetwork, open_model, with_score_threshold
 from mbvision.draw import plot_precision_recall, save_image
 from mbvision.draw_faces import plot_roc
 from mbvision.draw_masks import plot_confusion
@@ -39,9 +39,26 @@ def score_checkpoint(config: Mapping[str, Any]) -> dict[str, Any]:
     """Run the checkpoint over the split, write predictions and pictures, and return the metrics."""
     path = Path(config["checkpoint"])
     folder = Path(config["output_dir"]) if config["output_dir"] else path.parent / "evaluation"
-    metrics = score_network(*open_model(path), config, folder)
+    network, tasks, about = open_model(path)
+    if isinstance(network, ExportedNetwork):
+        check_file_can(network, config, path)
+    metrics = score_network(network, tasks, about, config, folder)
     print(f"predictions, plots and pictures in {folder}\n")
     return metrics
+
+
+def check_file_can(network: ExportedNetwork, config: Mapping[str, Any], path: Path) -> None:
+    """Raise ConfigError for what an exported file cannot do that a checkpoint can."""
+    if config["window"] or config["flip"] or list(config["scales"]) != [1.0]:
+        raise ConfigError(f"checkpoint={path}: scales=, flip= and window= take the checkpoint it was exported from")
+    _, height, width = network.runtime.shape
+    if config["input_size"] and any(
+        own not in (None, side) for own, side in zip((height, width), input_size(config), strict=True)
+    ):
+        raise ConfigError(
+            f"input_size={config['input_size']}: {path} was exported for {height}x{width} alone; leave it out, or"
+            " export with dynamic=[batch,height,width]"
+        )
 
 
 def score_network(

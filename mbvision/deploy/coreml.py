@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mbvision.deploy.torch_export import traced
 from mbvision.deploy.wrap import DeployedNetwork
-from mbvision.errors import ConfigError
+from mbvision.errors import ConfigError, ExportError
 
 
 def export(
@@ -29,14 +29,15 @@ def export(
     )
     model.user_defined_metadata.update(metadata)
     model.save(str(path))
+    check(path, example, network.output_names)
 
 
 def check(path: Path, example: Tensor, outputs: Sequence[str]) -> None:
-    """Load the package again, and see that it has the input and the outputs that it should have."""
+    """Load the package again. Raises ExportError where its input or its outputs are not those that it should have."""
     import coremltools
 
     specification = coremltools.models.MLModel(str(path), skip_model_load=True).get_spec().description
     found = [feature.name for feature in specification.output]
     shape = tuple(specification.input[0].type.multiArrayType.shape)
     if found != list(outputs) or shape != tuple(example.shape):
-        raise ConfigError(f"{path}: Core ML has the outputs {found} for {shape}, not {list(outputs)}")
+        raise ExportError(f"{path.name}: Core ML has the outputs {found} for {shape}, not {list(outputs)}")

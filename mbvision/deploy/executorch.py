@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mbvision.deploy.about import description, names_of
-from mbvision.deploy.runtime import Images, Runtime, require
+from mbvision.deploy.runtime import Images, Runtime, require, shape_of
 from mbvision.deploy.torch_export import traced
 from mbvision.deploy.wrap import DeployedNetwork
 from mbvision.errors import CheckpointError, ConfigError
@@ -34,8 +34,6 @@ def export(
 class ExecuTorch(Runtime):
     """ExecuTorch's Python runtime."""
 
-    name = "executorch"
-
     def __init__(self, path: Path, *, threads: int | None = None) -> None:
         require("executorch", str(path))
         from executorch.runtime import Runtime as Program
@@ -47,7 +45,7 @@ class ExecuTorch(Runtime):
             raise CheckpointError(f"{path} is no ExecuTorch program that can be run: {error}") from error
         constants = self.program.method_names - {"forward"}
         self.metadata = {str(name): str(self._constant(name)) for name in constants}
-        self.batch = self.method.metadata.input_tensor_meta(0).sizes()[0]
+        self.shape = shape_of(self.method.metadata.input_tensor_meta(0).sizes())
         self.names = names_of(description(self.metadata, path)["outputs"])
 
     def _constant(self, name: str) -> Any:

@@ -35,7 +35,7 @@ Outputs = Mapping[str, Tensor]
 class Eager(Runtime):
     """The network itself in the place of its file, to compare with."""
 
-    name, batch = "eager", None
+    shape = (None, None, None)
 
     def __init__(self, network: DeployedNetwork, metadata: Mapping[str, str]) -> None:
         self.network, self.metadata = network, metadata
@@ -58,7 +58,7 @@ class ExportedNetwork(nn.Module):
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> dict[str, dict[str, Tensor]]:
         """All images, in steps of as many as the file was made for; the last step is filled up."""
         arrays = np.ascontiguousarray(images.cpu().numpy())
-        step = self.runtime.batch or len(arrays)
+        step = self.runtime.shape[0] or len(arrays)
         missing = -len(arrays) % step
         whole = np.concatenate([arrays, np.repeat(arrays[-1:], missing, axis=0)]) if missing else arrays
         runs = [self.runtime.run(whole[start : start + step]) for start in range(0, len(whole), step)]

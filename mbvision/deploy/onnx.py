@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from mbvision.deploy import wrap
-from mbvision.deploy.runtime import Images, Runtime, require
+from mbvision.deploy.runtime import Images, Runtime, require, shape_of
 from mbvision.deploy.torch_export import AXES, SMALLEST
 from mbvision.deploy.wrap import DeployedNetwork
 from mbvision.errors import CheckpointError
 
 OPSET = 20
+INT64, BOOL = 7, 9
+"""Types of elements, as ONNX numbers them (TensorProto.DataType)."""
 
 
 @torch.library.custom_op("mbvision::suppress", mutates_args=())
@@ -70,16 +72,14 @@ def _suppress() -> Any:
         places = op.Gather(chosen, op.Constant(value_ints=[0, 2]), axis=1)
         one = op.Expand(op.Constant(value_ints=[1]), op.Shape(chosen, end=1))
         none = op.ConstantOfShape(op.Shape(scores), value=None)
-        zeros = op.Cast(none, to=7)
-        return op.Cast(op.ScatterND(zeros, places, one), to=9)
+        zeros = op.Cast(none, to=INT64)
+        return op.Cast(op.ScatterND(zeros, places, one), to=BOOL)
 
     return translated
 
 
 class OnnxRuntime(Runtime):
     """ONNX Runtime on the processor."""
-
-    name = "onnxruntime"
 
     def __init__(self, path: Path, *, threads: int | None = None) -> None:
         require("onnxruntime", str(path))
@@ -91,12 +91,12 @@ class OnnxRuntime(Runtime):
             options.intra_op_num_threads = threads
         try:
             self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # many kinds, all of ONNX Runtime's own
-            raise CheckpointError(f"{path} is no ONNX file that can be run: {str(error).splitlines()[0]}") from error
+        except Exception as error:  # ONNX Runtime's own kinds have no common base
+            reason = str(error).partition("\n")[0]
+            raise CheckpointError(f"{path} is no ONNX file that can be run: {reason}") from error
         self.metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
         self.names = [output.name for output in self.session.get_outputs()]
-        first: Any = self.session.get_inputs()[0].shape[0]
-        self.batch = first if isinstance(first, int) else None
+        self.shape = shape_of(self.session.get_inputs()[0].shape)
 
     def run(self, images: Images) -> dict[str, np.ndarray]:
         """The outputs by name."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mbvision.deploy import onnx
 from mbvision.deploy.about import KEYS
-from mbvision.deploy.runtime import Images, Runtime, require
+from mbvision.deploy.runtime import Images, Runtime, require, shape_of
 from mbvision.deploy.wrap import DeployedNetwork
 from mbvision.errors import CheckpointError
 
@@ -35,8 +35,6 @@ def export(
 class OpenVino(Runtime):
     """OpenVINO on the processor, in float32: left alone it computes in bfloat16 where the processor can."""
 
-    name = "openvino"
-
     def __init__(self, path: Path, *, threads: int | None = None) -> None:
         require("openvino", str(path))
         import openvino
@@ -54,8 +52,8 @@ class OpenVino(Runtime):
         known = [key for key in KEYS if model.has_rt_info([SECTION, key])]
         self.metadata = {key: model.get_rt_info([SECTION, key]).astype(str) for key in known}
         self.names = [output.get_any_name() for output in model.outputs]
-        shape = model.inputs[0].get_partial_shape()
-        self.batch = None if shape[0].is_dynamic else shape[0].get_length()
+        sides = model.inputs[0].get_partial_shape()
+        self.shape = shape_of([None if side.is_dynamic else side.get_length() for side in sides])
 
     def run(self, images: Images) -> dict[str, np.ndarray]:
         """The outputs by name."""

@@ -1,5 +1,6 @@
 """An exported file beside the network that it came from, on the same images."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -66,7 +67,9 @@ def compare(network: DeployedNetwork, runtime: Runtime, images: Sequence[Float[T
 
 
 def _apart(ours: Tensor, theirs: Tensor) -> float:
-    return float((ours - theirs).abs().max() / ours.abs().max().clamp(min=1e-12))
+    """Infinite where one of them has a number that the other has not."""
+    apart = float((ours - theirs).abs().max() / ours.abs().max().clamp(min=1e-12))
+    return math.inf if math.isnan(apart) else apart
 
 
 def agreement(one: Any, other: Any) -> float:

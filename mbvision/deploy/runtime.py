@@ -1,8 +1,9 @@
 """What runs an exported file: images in, named arrays out."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
@@ -10,14 +11,20 @@ from jaxtyping import Float32
 from mbvision.errors import ConfigError
 
 Images = Float32[np.ndarray, "B 3 H W"]
+Shape = tuple[int | None, int | None, int | None]
+
+
+def shape_of(sides: Sequence[Any]) -> Shape:
+    """The shape of an input from its four sides, of which only whole numbers are fixed."""
+    batch, _, height, width = (side if isinstance(side, int) else None for side in sides)
+    return batch, height, width
 
 
 class Runtime(ABC):
-    """One file made ready to run; ``batch`` is the fixed number of images, None where any number will do."""
+    """One file made ready to run; ``shape`` is (images, height, width) of its input, None for what is not fixed."""
 
-    name: str
     metadata: Mapping[str, str]
-    batch: int | None
+    shape: Shape
 
     @abstractmethod
     def run(self, images: Images) -> dict[str, np.ndarray]:
@@ -30,6 +37,7 @@ EXTRAS = {
     "openvino": "openvino",
     "nncf": "openvino",
     "executorch": "executorch",
+    "coremltools": "coreml",
 }
 """The extra of mbvision that brings a package."""
 

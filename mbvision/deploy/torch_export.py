@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mbvision.deploy.about import description, names_of
-from mbvision.deploy.runtime import Images, Runtime
+from mbvision.deploy.runtime import Images, Runtime, shape_of
 from mbvision.deploy.wrap import DeployedNetwork
 
 AXES = ("batch", "channels", "height", "width")
@@ -33,14 +33,13 @@ def export(
 class TorchExport(Runtime):
     """torch itself. For files just written: what another person's file would run while it is loaded is not checked."""
 
-    name = "torch_export"
-
     def __init__(self, path: Path, *, threads: int | None = None) -> None:
         self.metadata = {"mbvision": ""}
         program = torch.export.load(path, extra_files=self.metadata)
         self.module: Any = program.module()
         self.names = names_of(description(self.metadata, path)["outputs"])
-        self.batch = None
+        images = next(node for node in program.graph.nodes if node.name == program.graph_signature.user_inputs[0])
+        self.shape = shape_of(images.meta["val"].shape)
 
     @torch.inference_mode()
     def run(self, images: Images) -> dict[str, np.ndarray]:

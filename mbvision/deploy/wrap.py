@@ -61,7 +61,7 @@ class DeployedNetwork(nn.Module):
         if any_size:
             for head in self.network.heads.values():
                 if isinstance(head, SSDLite):
-                    head.anchors = AnySizeAnchors(head.anchors)  # type: ignore[assignment]  # the same call
+                    head.anchors = AnySizeAnchors(like=head.anchors)
         kinds = {
             "detection": SELECTED if suppress else RAW,
             "segmentation": (masks,),
@@ -94,17 +94,21 @@ class DeployedNetwork(nn.Module):
         return [raw.softmax(dim=1) if head == "classification" else raw.sigmoid()]
 
 
-class AnySizeAnchors(nn.Module):
-    """`SSDAnchors` from operations that a graph can hold, for maps whose sizes it does not know."""
+class AnySizeAnchors(SSDAnchors):
+    """The same from operations that a graph can hold, for maps whose sizes it does not know."""
 
-    def __init__(self, anchors: SSDAnchors) -> None:
-        super().__init__()
-        self.anchors = anchors
+    def __init__(self, *, like: SSDAnchors) -> None:
+        super().__init__(
+            min_scale=like.min_scale,
+            max_scale=like.max_scale,
+            aspect_ratios=like.aspect_ratios,
+            layout=like.layout,
+        )
 
     def forward(self, sizes: Sequence[tuple[int, int]], like: Tensor) -> Float[Tensor, "A 4"]:
         """The anchors of feature maps with these (height, width), row by row."""
         levels = []
-        for (height, width), shapes in zip(sizes, self.anchors.shapes(len(sizes)), strict=True):
+        for (height, width), shapes in zip(sizes, self.shapes(len(sizes)), strict=True):
             y = (torch.arange(height, device=like.device, dtype=like.dtype) + 0.5) / height
             x = (torch.arange(width, device=like.device, dtype=like.dtype) + 0.5) / width
             cells = (height, width, len(shapes))

@@ -105,7 +105,13 @@ class Predictor:
         results = []
         for row, (image, geometry) in enumerate(fitted):
             predictions = {name: predictions[row] for name, predictions in found.items()}
-            if smoother and isinstance(mask := predictions.get("segmentation"), Segmentation):
+            if smoother:
+                mask = predictions.get("segmentation")
+                if not isinstance(mask, Segmentation):
+                    raise ConfigError(
+                        "smoothing= averages the logits of masks, which this one does not give: use the checkpoint of a"
+                        " segmenter, or export it with masks=logits"
+                    )
                 predictions["segmentation"] = replace(mask, logits=smoother(mask.logits, image))
             results.append(self.result(predictions, geometry))
         return results

@@ -272,3 +272,10 @@ def test_annotations_of_an_unknown_kind_are_refused(tmp_path: Path, name: str, m
 def test_a_wrong_setting_is_refused_before_a_file_is_read(setting: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         score_results(Path("none.json"), Path("none.json"), **setting)
+
+
+def test_of_very_many_classes_the_lowest_are_shown() -> None:
+    per_class = {f"c{number}": {"top1": number / 1000} for number in range(1000)} | {"unseen": {"top1": -1.0}}
+    lines = format_table({"top1": 0.5, "per_class": per_class}).splitlines()
+    assert [line.split()[0] for line in lines[4:-1]] == [f"c{number}" for number in range(20)]
+    assert lines[-1] == "the 20 lowest of 1001 classes; output=FILE.json has all"

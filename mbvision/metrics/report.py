@@ -11,6 +11,9 @@ from torch import Tensor
 
 from mbvision.writing import replacing
 
+MOST_CLASSES, WORST = 100, 20
+"""Above so many classes a table on the screen has so many lines."""
+
 
 def replace_text(path: Path, text: str) -> None:
     """Write ``text`` to ``path`` in one step: a reader sees the old file or the new one, never a part.
@@ -65,18 +68,27 @@ def merged(metrics: Mapping[str, Mapping[str, Any]], pictures: int) -> dict[str,
 def format_table(metrics: Mapping[str, Any]) -> str:
     """The main numbers one to a line, as ``AP50 0.6312``, then a table with one line a class.
 
-    The main numbers are the floats at the top level. A class that has no ground truth shows its -1.
+    The main numbers are the floats at the top level. A class that has no ground truth shows its -1. Of more classes
+    than `MOST_CLASSES` the `WORST` by the first column that are in the ground truth are shown.
     """
     lines = [f"{name} {value:.4f}" for name, value in metrics.items() if isinstance(value, float)]
     per_class: Mapping[str, Mapping[str, float]] = metrics.get("per_class", {})
     if per_class:
         columns = list(dict.fromkeys(key for row in per_class.values() for key in row))
+        shown = list(per_class)
+        if len(shown) > MOST_CLASSES:
+            found = [name for name in shown if per_class[name].get(columns[0], -1.0) >= 0]
+            shown = sorted(found, key=lambda name: per_class[name][columns[0]])[:WORST]
         rows = [["class", *columns]]
-        rows += [
-            [name, *(f"{row[key]:.4f}" if key in row else "" for key in columns)] for name, row in per_class.items()
-        ]
+        rows += [[name, *(_cell(per_class[name].get(key)) for key in columns)] for name in shown]
         lines += ["", *_align(rows)]
+        if len(shown) < len(per_class):
+            lines.append(f"the {len(shown)} lowest of {len(per_class)} classes; output=FILE.json has all")
     return "\n".join(lines)
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
 
 
 def _align(rows: list[list[str]]) -> list[str]:

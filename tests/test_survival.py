@@ -15,6 +15,9 @@ from mbvision import checkpoint
 from mbvision.commands import fitting, machine, run, train
 from mbvision.commands.run_folder import check_writable
 from mbvision.data.boxes import BoxReader
+from mbvision.data.coco import coco
+from mbvision.data.transforms.evaluation import NativeTransform
+from mbvision.engine.data_module import VisionData
 from mbvision.engine.labels import check_box_labels
 from mbvision.engine.module import VisionModule
 from mbvision.engine.out_of_memory import told_when_memory_runs_out
@@ -46,6 +49,24 @@ def test_a_reader_that_dies_is_told_with_its_signal_and_its_picture(
     monkeypatch.setattr(BoxReader, "read", die)
     with pytest.raises(TrainingError, match=rf"process \d+, .* was killed by {signum.name}; in its hands: image 4: "):
         fit(config(root, "loader.workers=1"), tmp_path)
+
+
+def test_a_reader_that_was_killed_while_it_waited_is_told_with_its_signal(root: Path) -> None:
+    """In the words of torch's own handler, which may interrupt anything; the process may be forgotten by then."""
+    data = VisionData(
+        train_reader=None,
+        val_reader=coco(root=str(root), split="val"),
+        train_transform=None,
+        val_transform=NativeTransform(),
+        batch_size=1,
+        workers=1,
+    )
+    told = f"DataLoader worker (pid {2**22 + 1}) is killed by signal: {signal.strsignal(signal.SIGBUS)}. It is possible"
+    with (
+        pytest.raises(TrainingError, match=rf"^process {2**22 + 1}, .* by SIGBUS; in its hands: no picture: "),
+        data.worker_errors(),
+    ):
+        raise RuntimeError(told)
 
 
 @pytest.mark.parametrize(

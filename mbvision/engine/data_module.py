@@ -44,8 +44,15 @@ def end_workers() -> None:
         worker.kill()
 
 
-def _signal_that_ended(processes: Collection[int]) -> str:
-    """The name of the signal that ended a child process; nothing where none did. torch says it in half of the cases."""
+def _signal_that_ended(processes: Collection[int], told: str) -> str:
+    """The name of the signal that ended a child process; nothing where none did.
+
+    torch's message tells it in some of the cases, in words; where it does not, the loader still holds the process.
+    """
+    words = re.search(r"is killed by signal: ([^.]+)\.", told)
+    named = [one.name for one in signal.Signals if words and signal.strsignal(one) == words[1]]
+    if named:
+        return named[0]
     children = [thing for thing in gc.get_objects() if issubclass(type(thing), multiprocessing.process.BaseProcess)]
     codes = [child.exitcode or 0 for child in children if child.pid in processes]
     return next((signal.Signals(-code).name for code in codes if code < 0), "")
@@ -167,7 +174,7 @@ class VisionData(L.LightningDataModule):
         named = re.search(r"\(pid(?:\(s\))? ([\d, ]+)\)", text)
         pids = [int(pid) for pid in named[1].split(",")] if named else []
         places = [place for dataset in self.sets.values() if dataset for place in dataset.pictures_in_hand(pids)]
-        name = _signal_that_ended(pids)
+        name = _signal_that_ended(pids, text)
         who = f"process {pids[0]}, which reads pictures, was killed by {name}" if name else text
         return TrainingError(
             f"{who.splitlines()[0]}; in its hands: {', '.join(places) or 'no picture'}: check the memory, /dev/shm"

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -11,9 +12,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from tqdm import tqdm
 
 from mbvision.commands import complexity, doctor, evaluate, export, predict, prepare_data, run, train
 from mbvision.data.scenes import make_scenes
+from mbvision.errors import ConfigError
 from tests.tiny_runs import SMALLEST
 
 ROOT = Path(__file__).parent.parent
@@ -267,3 +270,13 @@ def test_a_reader_that_has_seen_enough_is_no_error(data: list[str], tmp_path: Pa
     error = process.stderr.read().decode()
     process.stderr.close()
     assert process.wait() == 0 and "Traceback" not in error and "BrokenPipe" not in error
+
+
+def test_an_error_stands_in_a_line_of_its_own_behind_a_progress_bar(capfd: pytest.CaptureFixture[str]) -> None:
+    def fail(arguments: Sequence[str]) -> int:
+        bars = [tqdm(total=3, desc="Epoch"), tqdm(total=3, desc="Validation", leave=False)]
+        bars[1].update()
+        raise ConfigError("key=value: no")
+
+    assert run(fail, []) == 2
+    assert capfd.readouterr().err.splitlines()[-1] == "error: key=value: no"

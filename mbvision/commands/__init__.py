@@ -84,6 +84,9 @@ def _after_signal(stop: stopping.Stopped) -> int:
 
 def _say(line: str) -> None:
     with suppress(OSError):  # where stderr is a file on the disk that is full
+        if "tqdm" in sys.modules:  # or the line would stand behind a progress bar
+            for bar in sorted(sys.modules["tqdm"].tqdm._instances, key=lambda bar: -abs(bar.pos)):
+                bar.close()
         print(line, file=sys.stderr, flush=True)
 
 

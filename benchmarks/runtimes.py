@@ -168,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     ]
     tables = []
     with tempfile.TemporaryDirectory() as folder:
-        for name, peer, network, tasks, classes, size, int8 in subjects:
+        for name, peer, network, tasks, classes, size, int8 in subjects[1:] if given.quick else subjects:
             others = runtimes(network, tasks, size, Path(folder), int8)
             tables.append(core(name, peer, network, others, batch(pictures, size), rounds))
             ours = predictors(network, tasks, classes, size, others)

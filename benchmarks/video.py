@@ -123,7 +123,7 @@ def compare(folder: Path, pair: LRASPPPair, size: tuple[int, int], *, quick: boo
     clip = make_clip(source, size, frames)
     theirs = PlainLoop(pair, short_side)
     ours = {"mbvision": OurLoop(pair, input_size)}
-    if find_spec("onnxruntime") and find_spec("onnxscript"):
+    if not quick and find_spec("onnxruntime") and find_spec("onnxscript"):
         exported = in_onnxruntime(pair.ours, segmentation_tasks(), input_size, folder / "network.onnx")
         ours["mbvision, ONNX Runtime"] = OurLoop(pair, input_size, exported)
     fitting = [cv2.resize(image, input_size[::-1]) for image in clip[:3]]

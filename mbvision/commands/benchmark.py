@@ -108,7 +108,7 @@ def find_contestants(config: Mapping[str, Any], folder: Path) -> tuple[list["Con
     settings = checkpoint.rebuild(checkpoint.read(source), source)[2]["config"]
     size = input_size(config) if config["input_size"] is not None else eval_size(settings)
     own = Contestant(name="torch", checkpoint=source, input_size=size)
-    found, left_out = [own], {}
+    found, left_out = [own], dict[str, str]()
     runnable = {name: one for name, one in FORMATS.items() if one.runtime is not None}
     names = list(runnable) if config["formats"] is None else config["formats"]
     if wrong := [name for name in names if name not in runnable]:
@@ -195,7 +195,7 @@ def describe(contestants: Sequence["Contestant"]) -> dict[str, dict[str, Any]]:
     for one in contestants:
         if one.file is None:
             peer = one.peer_model() if one.peer else None
-            network = peer.model if peer else one.model()[0]
+            network: Any = peer.model if peer else one.model()[0]
             (_, fit), (_, compute), _ = one.steps(1)
             given = fit(pictures(1))
             with FlopCounterMode(display=False) as counter:

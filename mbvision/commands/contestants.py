@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from mbvision import checkpoint
+from mbvision.build import eval_size
 from mbvision.data.scenes_drawing import draw_scene
 from mbvision.deploy.exported import exported
 from mbvision.deploy.fastest import Model
@@ -67,7 +68,7 @@ class Contestant:
             network=network,
             tasks=tasks,
             class_names=about["class_names"],
-            input_size=tuple(settings["input_size"]),
+            input_size=eval_size(settings),
             fit=settings.get("fit", "stretch"),
             device="cpu",
             **crop,

@@ -137,11 +137,11 @@ def _fastest(path: Path, *, worth: bool) -> Model:
         logger.info("runtime=auto: exporting %s once, to choose; kept in %s", path, folder)
         try:
             times = _measured(path, folder, names)
+            with replacing(noted) as temporary:
+                temporary.write_text(json.dumps(times), encoding="utf-8")
         except Exception as error:  # exporters raise all kinds, and torch does without them
             logger.warning("runtime=auto: torch, as the export failed: %s", str(error).partition("\n")[0])
             return open_model(path)
-        with replacing(noted) as temporary:
-            temporary.write_text(json.dumps(times), encoding="utf-8")
     best = min(times, key=lambda name: times[name])
     shown = ", ".join(f"{name} {value:.1f} ms" for name, value in sorted(times.items(), key=lambda one: one[1]))
     logger.info("runtime=auto: %s, the fastest here (a picture: %s)", best, shown)

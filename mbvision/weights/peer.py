@@ -45,7 +45,7 @@ class Peer(ABC):
     """A model in evaluation mode; ``exact`` says whether it computes what the network does."""
 
     def __init__(self, model: nn.Module, size: Size, mean: Sequence[float], std: Sequence[float]) -> None:
-        self.model = model.eval()
+        self.model: Any = model.eval()
         self.size, self.mean, self.std = size, list(mean), list(std)
         self.exact = False
 
@@ -121,8 +121,6 @@ class SegmenterPeer(Peer):
 
 class DetectorPeer(Peer):
     """`torchvision.models.detection.ssd.SSD` in the parts that its ``forward`` runs one after the other."""
-
-    model: SSD
 
     @torch.inference_mode()
     def inputs(self, pictures: Pictures) -> Any:
@@ -200,7 +198,7 @@ def _is_lite(config: Config) -> bool:
 
 
 def _ssdlite(
-    trunk: nn.Module, head: SSDLite, task: Detection, config: Config, size: Size, normal: tuple[list[float], ...]
+    trunk: Any, head: SSDLite, task: Detection, config: Config, size: Size, normal: tuple[list[float], ...]
 ) -> SSD:
     """As torchvision's ``ssdlite320_mobilenet_v3_large`` puts it together, with our sizes and settings."""
     norm = partial(nn.BatchNorm2d, eps=0.001, momentum=0.03)

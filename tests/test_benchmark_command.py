@@ -51,7 +51,7 @@ def test_the_table_names_everything_and_compares_with_torchvision() -> None:
     assert ["MB", "peak", "MB", "AP50"] in cells
     assert ["onnx", "1.50", "20.2", "0.5124"] in cells and ["torch", "1.50", "-", "-"] in cells
     # beside a network of 16 ms and a whole of 19 ms
-    fast = ["onnx", "1.00", "4.00", "2.00", "4.00", "4.00x", "7.00", "7.00", "2.71x", "7.00", "7.00"]
+    fast = ["onnx", "1.00", "4.00", "4.00", "4.00x", "2.00", "7.00", "7.00", "2.71x", "7.00", "7.00"]
     assert cells.count(fast) == 2
     assert ["backbone.stem", "Conv2d", "1.250", "50.0"] in cells
     assert any(line.endswith("batch 4: CPU ms a picture, 7 rounds in turn; speed beside torchvision") for line in lines)

@@ -110,6 +110,8 @@ def find_contestants(config: Mapping[str, Any], folder: Path) -> tuple[list["Con
     own = Contestant(name="torch", checkpoint=source, input_size=size)
     found, left_out = [own], dict[str, str]()
     runnable = {name: one for name, one in FORMATS.items() if one.runtime is not None}
+    if config["formats"] is None:
+        left_out |= {name: "its files do not run on this machine" for name in FORMATS if name not in runnable}
     names = list(runnable) if config["formats"] is None else config["formats"]
     if wrong := [name for name in names if name not in runnable]:
         raise ConfigError(f"formats={names}: {wrong[0]} does not run here; choose of {', '.join(runnable)}")

@@ -20,13 +20,16 @@ def plot_benchmark(path: Path, result: Mapping[str, Any]) -> None:
 
     names = list(result["contestants"])
     panels = len(result["latency"]) + 1
-    figure = Figure(figsize=(3 + 4.2 * panels, 2.0 + 0.5 * len(names)), layout="constrained")
+    figure = Figure(figsize=(3 + 4.2 * panels, 2.3 + 0.5 * len(names)), layout="constrained")
     columns: Any = figure.subplots(1, panels, sharey=True, squeeze=False)[0]
     for axes, entry in zip(columns, result["latency"], strict=False):
         _stages(axes, entry, names)
     _sizes(columns[-1], [result["contestants"][name] for name in names])
     columns[0].set_yticks(range(len(names)), names)
     columns[0].invert_yaxis()
+    shown = [axes.get_legend_handles_labels() for axes in (columns[0], columns[-1])]
+    handles, labels = ([one for pair in shown for one in pair[part]] for part in (0, 1))
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     size = result["input_size"]
     figure.suptitle(f"{Path(result['checkpoint']).name}, {size[0]}x{size[1]}, {result['machine']['processor']}")
     with writing(path):
@@ -46,7 +49,6 @@ def _stages(axes: Any, entry: Mapping[str, Any], names: Sequence[str]) -> None:
         axes.annotate(f" {end:.1f}", (end, place), va="center", fontsize=8)
     threads = f"{entry['threads']} thread{'s' if entry['threads'] > 1 else ''}"
     axes.set(title=f"{threads}, batch {entry['batch']}", xlabel="CPU ms a picture, median", xlim=(0, 1.15 * max(ends)))
-    axes.legend(fontsize="small", loc="lower right")
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
 
@@ -62,6 +64,5 @@ def _sizes(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
             axes.annotate(f" {value:.1f}", (value, place), va="center", fontsize=8)
     largest = max((row.get(key) or 0.0 for row in rows for key in shown), default=1.0)
     axes.set(title="size", xlabel="MB", xlim=(0, 1.2 * largest))
-    axes.legend(fontsize="small", loc="lower right")
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from PIL import Image
 import mbvision
 from mbvision.commands.receipt import sample_pictures
 from mbvision.data.scenes_drawing import draw_scene
+from mbvision.data.transforms.window import resize
 from mbvision.deploy.export import export
 from tests.tiny_checkpoints import write_checkpoint
 
@@ -47,6 +49,26 @@ def test_the_program_without_mbvision_finds_the_same(tmp_path: Path) -> None:
         assert np.mean(near) > 0.95  # the two resize alike, but for the rounding of single pixels
 
 
+@pytest.mark.parametrize(
+    ("picture", "size"),
+    [
+        ((288, 384), (160, 160)),  # one side to under half, the other not
+        ((480, 640), (160, 160)),
+        ((90, 70), (128, 160)),
+        ((200, 230), (128, 160)),
+        ((1, 1), (32, 48)),
+    ],
+)
+def test_the_program_resizes_as_mbvision_does(picture: tuple[int, int], size: tuple[int, int]) -> None:
+    tree = ast.parse(BLOCKS[-1])
+    (function,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "resize"]
+    names: dict[str, Any] = {"np": np}
+    exec(ast.unparse(function), names)
+    image = np.random.default_rng(0).integers(0, 256, (*picture, 3), dtype=np.uint8)
+    apart = np.abs(names["resize"](image, *size) - resize(image, size).astype(float))
+    assert apart.max() <= 1 and apart.mean() < 0.2  # OpenCV's bilinear weights have 11 bits
+
+
 def test_the_program_needs_what_the_page_says_alone() -> None:
     names = set()
     for node in ast.walk(ast.parse(BLOCKS[-1])):
@@ -55,7 +77,7 @@ def test_the_program_needs_what_the_page_says_alone() -> None:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names.add(node.module.partition(".")[0])
     assert names == {"json", "sys", "numpy", "onnxruntime", "PIL"}
-    assert "needs onnxruntime, numpy and pillow:" in PAGE.read_text()
+    assert "needs onnxruntime, numpy and pillow." in PAGE.read_text()
 
 
 def test_the_lines_for_litert_give_its_converter_a_network_that_can_be_traced(

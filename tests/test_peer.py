@@ -70,7 +70,7 @@ def test_a_detector_of_its_own_gets_as_many_candidates_as_are_asked_for(tmp_path
     peer.set_candidates(pictures(), 200)
     logits = peer.compute(peer.inputs(pictures()))[0]["cls_logits"]
     over = (logits.softmax(dim=-1)[..., 1:] > peer.model.score_thresh).sum()
-    assert 150 <= over <= 200
+    assert abs(int(over) - 200) <= 20
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def measure(config: Mapping[str, Any], data: Sequence[str], folder: Path) -> dic
     if data:
         for one in contestants:
             if not one.peer:
-                rows[one.name]["score"] = score(one, config, data)
+                rows[one.name]["score"], rows[one.name]["pictures"] = score(one, config, data)
     if config["memory"]:
         for one in tqdm(contestants, desc="memory", unit="runtime"):
             rows[one.name]["peak_megabytes"] = peak_megabytes(one, batch=batch, threads=threads)
@@ -147,8 +147,8 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def score(one: "Contestant", config: Mapping[str, Any], data: Sequence[str]) -> dict[str, float]:
-    """The main numbers on the data set that overrides name."""
+def score(one: "Contestant", config: Mapping[str, Any], data: Sequence[str]) -> tuple[dict[str, float], int]:
+    """The main numbers on the data set that overrides name, and how many pictures were scored."""
     from mbvision.commands.scoring import score_network
     from mbvision.deploy.fold import folded
     from mbvision.network import Network
@@ -160,7 +160,7 @@ def score(one: "Contestant", config: Mapping[str, Any], data: Sequence[str]) -> 
     network = folded(network) if isinstance(network, Network) else network
     with tempfile.TemporaryDirectory() as folder:
         metrics = score_network(network, tasks, about, settings, Path(folder), limit=config["limit"])
-    return {name: value for name, value in metrics.items() if isinstance(value, float)}
+    return {name: value for name, value in metrics.items() if isinstance(value, float)}, metrics["images"]
 
 
 def time_all(contestants: Sequence["Contestant"], config: Mapping[str, Any], threads: int) -> Iterator[dict[str, Any]]:

@@ -53,11 +53,13 @@ def _networks(networks: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def _sizes(rows: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
     scores = list(dict.fromkeys(key for row in rows.values() for key in row.get("score", {})))
     memory = any("peak_megabytes" in row for row in rows.values())
-    table = [["", "MB", *(["peak MB"] if memory else []), *scores]]
+    table = [["", "MB", *(["peak MB"] if memory else []), *(["pictures"] if scores else []), *scores]]
     for name, row in rows.items():
         peak = [_number(row.get("peak_megabytes"), 1)] if memory else []
         own = row.get("score", {})
-        table.append([name, f"{row['megabytes']:.2f}", *peak, *(_number(own.get(key), 4) for key in scores)])
+        scored = [_number(row.get("pictures"), 0)] if scores else []
+        numbers = [_number(own.get(key), 4) for key in scores]
+        table.append([name, f"{row['megabytes']:.2f}", *peak, *scored, *numbers])
     return table
 
 
@@ -89,7 +91,7 @@ def _latency(entry: Mapping[str, Any], rounds: int) -> list[str]:
 
 
 def _layers(layers: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    table = [["layer", "kind", "CPU ms", "%"]]
+    table = [["layer", "kind", "ms", "%"]]
     return table + [[one["name"], one["kind"], f"{one['ms']:.3f}", f"{100 * one['share']:.1f}"] for one in layers]
 
 

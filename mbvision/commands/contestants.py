@@ -19,6 +19,7 @@ from mbvision.deploy.latency import Step
 from mbvision.errors import CheckpointError, ConfigError
 from mbvision.inference.predictor import Predictor, to_array
 from mbvision.network import Network
+from mbvision.tasks.detection import Detection
 from mbvision.weights.peer import DetectorPeer, Peer, find_peer
 
 PICTURE = (640, 480)
@@ -118,7 +119,7 @@ def count_candidates(contestant: Contestant) -> int:
     network, tasks, _ = contestant.model()
     assert isinstance(network, Network)
     task = tasks.get("detection")
-    if task is None:
+    if not isinstance(task, Detection):
         return 0
     stages = dict(contestant.steps(1))
     outputs, _ = stages[NETWORK](stages[FIT](pictures(2)))

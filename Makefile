@@ -39,7 +39,7 @@ format: $(STAMP)  ## Put the code into the project's format
 	$(BIN)/ruff check --fix .
 
 benchmarks: $(STAMP)  ## Measure against torchvision and pycocotools (about half an hour)
-	for name in inference postprocessing matching training_step data_pipeline coco_evaluation segmentation video; do \
+	for name in inference postprocessing matching training_step data_pipeline coco_evaluation segmentation runtimes video; do \
 		$(BIN)/python benchmarks/$$name.py || exit 1; done
 
 clean:  ## Remove .venv and caches; runs and data sets stay

@@ -1,10 +1,10 @@
 """A video in, the same video with LR-ASPP's masks over it out: our loop beside a plain one of OpenCV and torchvision.
 
-Plain PyTorch on both sides, in inference mode, one thread for the networks, the same random weights and the same input,
-whose short side is 520. The plain loop does one thing after the other: cv2.VideoCapture, torchvision's preprocessing,
-its model, upsampling to the frame and argmax, colours blended in NumPy, cv2.VideoWriter. Ours decodes, infers and
-encodes in three threads, whose CPU time all counts; it writes H.264, which costs more than the MPEG-4 part 2 of OpenCV
-and plays in browsers.
+In inference mode, one thread for the networks, the same random weights and the same input, whose short side is 520. The
+plain loop does one thing after the other: cv2.VideoCapture, torchvision's preprocessing, its model in plain PyTorch,
+upsampling to the frame and argmax, colours blended in NumPy, cv2.VideoWriter. Ours decodes, infers and encodes in three
+threads, whose CPU time all counts; it writes H.264, which costs more than the MPEG-4 part 2 of OpenCV and plays in
+browsers. It is timed with the network in plain PyTorch, and in ONNX Runtime where that is installed.
 
     python benchmarks/video.py
 """
@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from fractions import Fraction
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -24,6 +25,7 @@ from torchvision.transforms._presets import SemanticSegmentation as Preprocessin
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.exported_pair import Exported, in_onnxruntime, segmentation_tasks
 from benchmarks.lraspp_pair import NUM_CLASSES, LRASPPPair, lraspp_pair
 from benchmarks.pictures import drawn_sample
 from benchmarks.timing import Case, Table, check, measure, one_thread, parser, report
@@ -32,8 +34,6 @@ from mbvision.draw_masks import overlay, palette
 from mbvision.inference.predictor import Predictor
 from mbvision.inference.video import VideoRun
 from mbvision.inference.video_writer import VideoWriter
-from mbvision.losses.segmentation import SegmentationLoss
-from mbvision.tasks.segmentation import SemanticSegmentation
 
 SIZES = ((480, 640), (720, 1280))
 COLOURS = np.array(palette(NUM_CLASSES), dtype=np.uint8)
@@ -72,10 +72,10 @@ class PlainLoop:
 class OurLoop:
     """What ``predict`` does with a video, without its files of masks and JSON."""
 
-    def __init__(self, pair: LRASPPPair, input_size: tuple[int, int]) -> None:
+    def __init__(self, pair: LRASPPPair, input_size: tuple[int, int], exported: Exported | None = None) -> None:
         self.predictor = Predictor(
-            network=pair.ours,
-            tasks={"segmentation": SemanticSegmentation(loss=SegmentationLoss())},
+            network=exported.network if exported else pair.ours,
+            tasks=exported.tasks if exported else segmentation_tasks(),
             class_names={"segmentation": [f"class {label}" for label in range(NUM_CLASSES)]},
             palettes={"segmentation": palette(NUM_CLASSES)},
             input_size=input_size,
@@ -122,14 +122,19 @@ def compare(folder: Path, pair: LRASPPPair, size: tuple[int, int], *, quick: boo
     source, output = folder / "in.mp4", folder / "out.mp4"
     clip = make_clip(source, size, frames)
     theirs = PlainLoop(pair, short_side)
-    ours = OurLoop(pair, input_size)
+    ours = {"mbvision": OurLoop(pair, input_size)}
+    if not quick and find_spec("onnxruntime") and find_spec("onnxscript"):
+        exported = in_onnxruntime(pair.ours, segmentation_tasks(), input_size, folder / "network.onnx")
+        ours["mbvision, ONNX Runtime"] = OurLoop(pair, input_size, exported)
     fitting = [cv2.resize(image, input_size[::-1]) for image in clip[:3]]
-    same, same_resized = (equal_share(theirs, ours, images) for images in (fitting, clip[:3]))
-    checks = [
-        check(same > 0.99, f"of the pixels of frames of the input's size {same:.1%} get the same label"),
-        f"of those of the clip's frames, which both sides resize in their own way, {same_resized:.1%} do",
-    ]
-    for loop in (theirs, ours):
+    checks = []
+    for name, own in ours.items():
+        same, same_resized = (equal_share(theirs, own, images) for images in (fitting, clip[:3]))
+        checks += [
+            check(same > 0.99, f"{name}: of the pixels of frames of the input's size {same:.1%} get the same label"),
+            f"{name}: of those of the clip's frames, which both sides resize in their own way, {same_resized:.1%} do",
+        ]
+    for loop in (theirs, *ours.values()):
         loop.run(source, output)
         with open_video(output) as video:
             written = sum(1 for _ in video)
@@ -138,7 +143,7 @@ def compare(folder: Path, pair: LRASPPPair, size: tuple[int, int], *, quick: boo
             )
     cases = [
         Case(name="OpenCV and torchvision", run=lambda _: theirs.run(source, output)),
-        Case(name="mbvision", run=lambda _: ours.run(source, output)),
+        *(Case(name=name, run=lambda _, own=own: own.run(source, output)) for name, own in ours.items()),
     ]
     return Table(
         title=f"{size[1]}x{size[0]}, a frame",

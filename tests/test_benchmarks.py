@@ -15,6 +15,7 @@ NAMES = (
     "inference",
     "matching",
     "postprocessing",
+    "runtimes",
     "segmentation",
     "training_step",
     "video",
@@ -29,6 +30,8 @@ def test_quick_form_finds_both_sides_equal_and_writes_its_tables(
 ) -> None:
     if name == "coco_evaluation":
         pytest.importorskip("hotcoco")
+    if name == "runtimes":
+        pytest.importorskip("onnxruntime")
     threads = torch.get_num_threads()
     import_module(f"benchmarks.{name}").main(["--quick", "--output", str(tmp_path / "out.json")])
     torch.set_num_threads(threads)

@@ -10,10 +10,12 @@ from mbvision import checkpoint
 from mbvision.boxes import select_detections
 from mbvision.deploy import wrap
 from mbvision.deploy.about import description, metadata
+from mbvision.deploy.any_size import AnySizePool
 from mbvision.deploy.fold import folded
 from mbvision.deploy.wrap import AnySizeAnchors, DeployedNetwork
 from mbvision.errors import CheckpointError, ConfigError
 from mbvision.heads.anchors import Layout, SSDAnchors
+from mbvision.heads.lraspp import LARGE_POOLS, LargePool
 from tests.tiny_checkpoints import write_checkpoint
 
 
@@ -98,6 +100,15 @@ def test_anchors_of_any_size_are_those_of_each_size(layout: Layout) -> None:
     for sizes in ([(20, 20), (10, 10), (5, 5)], [(7, 9), (4, 5), (2, 3)]):
         like = torch.zeros(1)
         torch.testing.assert_close(AnySizeAnchors(like=anchors)(sizes, like), anchors(sizes, like), rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("stride", [8, 16, 32])
+def test_a_large_pool_of_any_size_is_that_of_each_size(stride: int) -> None:
+    kernel, steps = LARGE_POOLS[stride]
+    pool = LargePool(kernel=kernel, stride=steps)
+    for height, width in ((1, 3), (kernel - 1, kernel), (kernel + 1, kernel + steps[1]), (2 * kernel, 3 * kernel + 5)):
+        maps = torch.rand(2, 3, height, width)
+        torch.testing.assert_close(AnySizePool(like=pool)(maps), pool(maps), rtol=1e-4, atol=1e-5)
 
 
 def test_labels_are_uint8_of_the_inputs_size(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     # exported files
     "torch.export.load": ("mbvision/deploy/torch_export.py",),  # files just written
     "onnx.load": (),
-    "onnxruntime.InferenceSession": ("mbvision/deploy/onnx.py",),
+    "onnxruntime.InferenceSession": ("mbvision/deploy/onnx.py", "mbvision/commands/profiling.py"),  # one just written
     "openvino.Core": ("mbvision/deploy/openvino.py",),
     "executorch.runtime": ("mbvision/deploy/executorch.py",),
     # pictures, masks, videos
@@ -46,11 +46,14 @@ DOORS: dict[str, tuple[str, ...]] = {
     "json.load": (),
     "json.loads": (
         "mbvision/checkpoint.py",
+        "mbvision/commands/peak_memory.py",  # its own answer from another process
+        "mbvision/commands/profiling.py",  # ONNX Runtime's records
         "mbvision/data/coco.py",
         "mbvision/data/masks_folder.py",
         "mbvision/data/portraits.py",  # the stamp of the built-in sets
         "mbvision/data/scenes.py",
         "mbvision/deploy/about.py",  # metadata of exported files
+        "mbvision/deploy/fastest.py",  # its own choice, in the user's cache
         "mbvision/metrics/results.py",
     ),
     "yaml.load": (),
@@ -92,7 +95,10 @@ DOORS: dict[str, tuple[str, ...]] = {
     "__import__": (),
     "os.system": (),
     "os.popen": (),
-    "subprocess": ("mbvision/commands/requeue.py",),  # scontrol, with a job's number
+    "subprocess": (
+        "mbvision/commands/peak_memory.py",  # itself
+        "mbvision/commands/requeue.py",  # scontrol, with a job's number
+    ),
     "hydra.utils": (),
     "importlib.import_module": ("mbvision/__init__.py", "mbvision/build.py", "mbvision/commands/__init__.py"),
     "urllib": (),
@@ -101,7 +107,16 @@ DOORS: dict[str, tuple[str, ...]] = {
 }
 """Names that may be used in the files beside them alone; a module's name stands for all that is in it."""
 
-METHODS = {"extractall": (), "read_text": ("mbvision/data/portraits.py", "mbvision/data/scenes.py")}
+METHODS = {
+    "extractall": (),
+    "read_text": (
+        "mbvision/commands/peak_memory.py",  # /proc
+        "mbvision/commands/profiling.py",
+        "mbvision/data/portraits.py",
+        "mbvision/data/scenes.py",
+        "mbvision/deploy/fastest.py",
+    ),
+}
 """Methods of any object, likewise."""
 
 FORBIDDEN_ARGUMENTS = {"weights_only": False, "allow_pickle": True, "shell": True}

@@ -117,6 +117,7 @@ def test_a_file_with_other_numbers_is_not_left_behind(
     [
         (["format=onnx", "output=a.xml"], "format=onnx writes .onnx files"),
         (["format=keras", "output=a"], "format=keras: choose onnx"),
+        (["output=a.tflite"], "format=litert: its converter needs torch below 2.15, so an environment of its own: pip"),
         (["output=a.onnx", "dynamic=[depth]"], "dynamic=['depth']: format=onnx has dynamic axes for batch, height"),
         (["output=a.onnx", "masks=colours"], "masks='colours': choose labels or logits"),
         (["output=a.onnx", "batch=0"], "batch=0"),

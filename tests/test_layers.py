@@ -17,6 +17,7 @@ ALLOWED = {
     "boxes": FLOOR,
     "checkpoint_checks": FLOOR,
     "masks": FLOOR,
+    "draw_benchmark": FLOOR,
     "draw_complexity": FLOOR,
     "draw": FLOOR,
     "draw_faces": FLOOR,
@@ -46,7 +47,7 @@ ONLY_IN = {
     "hydra": {"commands"},
     "omegaconf": {"commands"},
     "albumentations": {"data"},
-    "matplotlib": {"draw", "draw_complexity", "draw_faces", "draw_masks"},
+    "matplotlib": {"draw", "draw_benchmark", "draw_complexity", "draw_faces", "draw_masks"},
 }
 FORBIDDEN_CALLS = {
     "torch.load": "checkpoint.py",

@@ -13,7 +13,7 @@ CONF = Path(__file__).parent.parent / "conf"
 CHECKED_ELSEWHERE = {"input_size", "eval_size", "transform.train.eval_size", "trainer.devices", "sizes"}
 """Keys that take a number or a list of several, which their own code checks."""
 
-REQUIRED = {"export": ("checkpoint", "output"), "predict": ("checkpoint", "source")}
+REQUIRED = {"benchmark": ("checkpoint",), "export": ("checkpoint", "output"), "predict": ("checkpoint", "source")}
 
 
 def choices(group: str) -> list[str]:

@@ -28,6 +28,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = [
     "README.md",
     "datasets/README.md",
+    "docs/benchmark.md",
     "docs/check_data.md",
     "docs/classification.md",
     "docs/export.md",
@@ -174,6 +175,8 @@ def test_the_command_runs(
             arguments += stand_in(arguments, place)
         if "backbone.weights=torchvision:IMAGENET1K_V2" in arguments:
             arguments.append("backbone.width_rule=absolute")
+    if name == "benchmark":  # a process and an export for each format take long
+        arguments += ["formats=[]", "memory=false", "rounds=1", "batches=[1]"]
     if name == "train" and "trainer=ddp" in arguments:
         request.addfinalizer(leave_process_group)
     code = run(import_module(f"mbvision.commands.{name}").main, arguments)

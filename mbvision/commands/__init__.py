@@ -18,6 +18,7 @@ COMMANDS = {
     "evaluate": "score a checkpoint on a data set, or the results of another program",
     "predict": "draw and write what a checkpoint finds in pictures",
     "export": "write a checkpoint as a file for another runtime, or its weights alone",
+    "benchmark": "compare size, score, speed and memory of a checkpoint in every runtime",
     "complexity": "count parameters, multiply-adds and activation memory of a network",
     "check_data": "say what is wrong in a data set, by file and object",
     "prepare_data": "unpack official archives, convert YOLO data sets",
@@ -46,6 +47,8 @@ def run(command: Callable[[Sequence[str]], int | None], arguments: Sequence[str]
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
         logging.getLogger(name).propagate = False  # they have handlers of their own
+    for name in ("onnx_ir", "onnxscript"):  # every rewrite of a graph
+        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         with stopping.listening():
             code = command(arguments) or 0

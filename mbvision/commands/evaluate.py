@@ -32,6 +32,7 @@ Score masks of another program: python tools/evaluate.py predictions=FOLDER data
   output_dir=FOLDER       predictions.json, comp4 text files, masks/, precision_recall.png, confusion.png, roc.png,
                           samples/
   samples=16              pictures of predictions beside the ground truth
+  runtime=torch           onnx, openvino, or auto for the fastest: the checkpoint is exported for it once
   loader.batch_size=16    loader.workers=2      device=auto"""
 
 logger = logging.getLogger(__name__)

@@ -17,6 +17,7 @@ Export a checkpoint: python tools/export.py checkpoint=best.ckpt format=onnx out
   format=executorch       .pte, for phones
   format=coreml           .mlpackage, for Apple's devices; it can be written anywhere, but runs on macOS alone
   format=torch_export     .pt2, for torch.export.load
+  format=litert           .tflite: not from here; the message says how
   nms=true                detections are selected in the file (onnx, openvino, torch_export), at most max_detections
   masks=logits            a segmenter's logits, not labels of the input's pixels
   input_size=320          or [height,width]; default: the checkpoint's
@@ -43,9 +44,9 @@ def main(arguments: Sequence[str]) -> int:
     from mbvision.deploy.formats import FORMATS  # slow to import
 
     output = Path(config["output"])
-    suffixes = {one.suffix: name for name, one in FORMATS.items()}
+    suffixes = {one.suffix: name for name, one in FORMATS.items()} | {".tflite": "litert"}
     name = config["format"] or suffixes.get(output.suffix.lower(), "safetensors")
-    if name not in (*WEIGHTS, *FORMATS):
+    if name not in (*WEIGHTS, *FORMATS, "litert"):
         raise ConfigError(f"format={name}: choose {', '.join((*FORMATS, *WEIGHTS))}")
     if name in WEIGHTS:
         write_weights(Path(config["checkpoint"]), output, name)

@@ -56,7 +56,7 @@ NUMBERS: Mapping[str, Range] = {
     r"(transform\.evaluate\.)?crop_fraction": SOME_SHARE,
     r"normalize\.mean": Range(low=-10, high=10),
     r"normalize\.std": Range(low=0, high=10, above=True),
-    r"loader\.batch_size|batch": Range(low=1, high=65536, whole=True),
+    r"loader\.batch_size|batch|batches": Range(low=1, high=65536, whole=True),
     r"loader\.workers": Range(low=0, high=4096, whole=True),
     r"distill_weight": WEIGHT,
     r"distill_temperature": Range(low=0, high=1000, above=True),
@@ -116,6 +116,7 @@ NUMBERS: Mapping[str, Range] = {
     r"widths|scales": SCALE,
     r"iou": SOME_SHARE,
     r"samples": COUNT_OR_NONE,
+    r"rounds|limit": COUNT,
     r"score_threshold": SHARE,
     r"smoothing": UNDER_ONE,
 }
@@ -133,6 +134,8 @@ WORDS: Mapping[str, tuple[object, ...]] = {
     r"trainer\.accelerator": ("auto", "cpu", "gpu", "cuda", "mps", "tpu"),
     r"trainer\.strategy": ("auto", "ddp", "ddp_spawn", "ddp_fork", "ddp_notebook", "ddp_find_unused_parameters_true"),
     r"trainer\.precision": (*PRECISIONS, "16", "32", "64", "bf16", 16, 32, 64),
+    r"runtime": ("auto", "torch", "onnx", "openvino"),
+    r"precision": ("float32", "bf16"),
     r"style": ("coco", "voc"),
     r"backend": ("pycocotools", "hotcoco"),
 }

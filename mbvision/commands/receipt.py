@@ -8,24 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
-from torch import Tensor
 
 from mbvision.commands.compose import compose_config
 from mbvision.commands.scoring import score_network
-from mbvision.data.scenes_drawing import draw_scene
-from mbvision.data.transforms.evaluation import fit_image
-from mbvision.deploy.export import Exported, as_batches
+from mbvision.deploy.export import Exported
 from mbvision.deploy.exported import exported
 from mbvision.deploy.runtime import Runtime
+from mbvision.deploy.samples import sample_pictures
 
-PICTURES, ROUNDS = 8, 5
-
-
-def sample_pictures(size: tuple[int, int], batch: int) -> list[Float[Tensor, "B 3 H W"]]:
-    """A few drawn scenes, as batches for the network's input: noise would show less."""
-    drawn = [fit_image(draw_scene(seed).image, size)[0] for seed in range(PICTURES // batch * batch or batch)]
-    return as_batches(drawn, batch)
+__all__ = ["milliseconds", "receipt", "sample_pictures"]
+ROUNDS = 5
 
 
 def receipt(done: Exported, config: Mapping[str, Any], data: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from torch import nn
 from mbvision.build import build_reader, eval_size, input_size, make
 from mbvision.data.sampling import DrawDataset
 from mbvision.data.transforms.evaluation import CROP_FRACTION, NativeTransform
-from mbvision.deploy.exported import ExportedNetwork, open_model, with_score_threshold
+from mbvision.deploy.exported import ExportedNetwork, with_score_threshold
 from mbvision.draw import plot_precision_recall, save_image
 from mbvision.draw_faces import plot_roc
 from mbvision.draw_masks import plot_confusion
@@ -21,7 +21,7 @@ from mbvision.engine.pictures import draw_samples
 from mbvision.engine.signals import leave_signals_alone
 from mbvision.errors import ConfigError
 from mbvision.inference.augmented import augmented
-from mbvision.inference.predictor import choose_device
+from mbvision.inference.predictor import choose_device, open_on
 from mbvision.metrics.box_evaluator import BoxEvaluator
 from mbvision.metrics.coco_ap import coco_ap
 from mbvision.metrics.mask_results import mask_writer
@@ -39,7 +39,8 @@ def score_checkpoint(config: Mapping[str, Any]) -> dict[str, Any]:
     """Run the checkpoint over the split, write predictions and pictures, and return the metrics."""
     path = Path(config["checkpoint"])
     folder = Path(config["output_dir"]) if config["output_dir"] else path.parent / "evaluation"
-    network, tasks, about = open_model(path)
+    (network, tasks, about), device = open_on(path, config["device"], runtime=config["runtime"])
+    config = {**config, "device": device}
     if isinstance(network, ExportedNetwork):
         check_file_can(network, config, path)
     metrics = score_network(network, tasks, about, config, folder)
@@ -50,7 +51,7 @@ def score_checkpoint(config: Mapping[str, Any]) -> dict[str, Any]:
 def check_file_can(network: ExportedNetwork, config: Mapping[str, Any], path: Path) -> None:
     """Raise ConfigError for what an exported file cannot do that a checkpoint can."""
     if config["window"] or config["flip"] or list(config["scales"]) != [1.0]:
-        raise ConfigError(f"checkpoint={path}: scales=, flip= and window= take the checkpoint it was exported from")
+        raise ConfigError(f"checkpoint={path}: scales=, flip= and window= take the checkpoint and runtime=torch")
     _, height, width = network.runtime.shape
     if config["input_size"] and any(
         own not in (None, side) for own, side in zip((height, width), input_size(config), strict=True)
@@ -67,8 +68,13 @@ def score_network(
     about: dict[str, Any],
     config: Mapping[str, Any],
     folder: Path,
+    *,
+    limit: int | None = None,
 ) -> dict[str, Any]:
-    """The same with what a checkpoint or an exported file holds; outputs go into the folder."""
+    """The same with what a checkpoint or an exported file holds; outputs go into the folder.
+
+    With ``limit`` the batches that hold the first so many pictures are scored.
+    """
     settings = about["config"]
     size = input_size(config) if config["input_size"] else eval_size(settings)
     if config["score_threshold"] is not None and "detection" in tasks:
@@ -110,6 +116,7 @@ def score_network(
             enable_checkpointing=False,
             enable_model_summary=False,
             use_distributed_sampler=False,
+            limit_val_batches=1.0 if limit is None else -(-limit // loaders.batch_size),
         )
     )
     with told_when_memory_runs_out(batch_size=loaders.batch_size, size=size), loaders.worker_errors():

@@ -38,6 +38,10 @@ class ExecuTorch(Runtime):
         require("executorch", str(path))
         from executorch.runtime import Runtime as Program
 
+        if threads:
+            from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
+
+            _unsafe_reset_threadpool(threads)  # of the whole process: unsafe only while something runs
         try:
             self.program = Program.get().load_program(path)
             self.method: Any = self.program.load_method("forward")

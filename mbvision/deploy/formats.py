@@ -39,6 +39,12 @@ FORMATS = {
 }
 """By the name that ``format=`` takes."""
 
+LITERT = (
+    'format=litert: its converter needs torch below 2.15, so an environment of its own: pip install "torch<2.15"'
+    " litert-torch mbvision; docs/export.md shows what to run there"
+)
+"""Why there is no such format here, and how to have its files."""
+
 RUNTIMES = {one.suffix: one.runtime for one in FORMATS.values() if one.runtime and one.opened}
 """What runs a file that is used like a checkpoint, by its suffix."""
 
@@ -52,6 +58,8 @@ def open_runtime(path: Path, *, threads: int | None = None) -> Runtime:
 
 def find_format(name: str, output: Path) -> Format:
     """The format of that name. Raises ConfigError if there is none, or if the output has another suffix."""
+    if name == "litert":
+        raise ConfigError(LITERT)
     if name not in FORMATS:
         raise ConfigError(f"format={name}: choose {', '.join(FORMATS)}")
     if output.suffix.lower() != FORMATS[name].suffix:

@@ -11,8 +11,10 @@ from mbvision.deploy import onnx
 from mbvision.deploy.about import KEYS
 from mbvision.deploy.runtime import Images, Runtime, require, shape_of
 from mbvision.deploy.wrap import DeployedNetwork
-from mbvision.errors import CheckpointError
+from mbvision.errors import CheckpointError, ConfigError
 
+PRECISIONS = {"float32": "f32", "bf16": "bf16"}
+"""What OpenVINO calls them."""
 SECTION = "mbvision_metadata"
 """Where the metadata lie in the ``rt_info`` of the model."""
 
@@ -21,28 +23,39 @@ def export(
     network: DeployedNetwork, example: Tensor, path: Path, *, dynamic: Sequence[str], metadata: Mapping[str, str]
 ) -> None:
     """Write both files, with weights in float32."""
-    import openvino
-
     with tempfile.TemporaryDirectory() as folder:
         through = Path(folder) / "model.onnx"
         onnx.export(network, example, through, dynamic=dynamic, metadata=metadata)
-        model = openvino.convert_model(through)
+        convert(through, path, metadata)
+
+
+def convert(source: Path, path: Path, metadata: Mapping[str, str]) -> None:
+    """Write both files of an ONNX file, with weights in float32."""
+    import openvino
+
+    model = openvino.convert_model(source)
     for key, value in metadata.items():
         model.set_rt_info(value, [SECTION, key])
     openvino.save_model(model, path, compress_to_fp16=False)
 
 
 class OpenVino(Runtime):
-    """OpenVINO on the processor, in float32: left alone it computes in bfloat16 where the processor can."""
+    """OpenVINO on the processor, in float32: left alone it computes in bfloat16 where the processor can.
 
-    def __init__(self, path: Path, *, threads: int | None = None) -> None:
+    ``precision`` is float32 or bf16; raises ConfigError for a processor that has not the latter.
+    """
+
+    def __init__(self, path: Path, *, threads: int | None = None, precision: str = "float32") -> None:
         require("openvino", str(path))
         import openvino
 
-        settings: dict[str, object] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+        hint = PRECISIONS[precision]
+        settings: dict[str, object] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
         if threads:
             settings["INFERENCE_NUM_THREADS"] = threads
         core = openvino.Core()
+        if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise ConfigError("precision=bf16: this processor has no bfloat16; leave it out")
         try:
             model = core.read_model(path)
             self.compiled = core.compile_model(model, "CPU", settings)

@@ -20,8 +20,10 @@ from torch.nn import functional
 
 from mbvision.boxes import decode
 from mbvision.deploy.about import names_of
+from mbvision.deploy.any_size import AnySizePool
 from mbvision.errors import ConfigError
 from mbvision.heads.anchors import SSDAnchors
+from mbvision.heads.lraspp import LRASPP, LargePool
 from mbvision.heads.ssdlite import SSDLite, SSDOutput
 from mbvision.network import Network
 from mbvision.tasks.base import Task
@@ -62,6 +64,8 @@ class DeployedNetwork(nn.Module):
             for head in self.network.heads.values():
                 if isinstance(head, SSDLite):
                     head.anchors = AnySizeAnchors(like=head.anchors)
+                if isinstance(head, LRASPP) and isinstance(head.pool, LargePool):
+                    head.pool = AnySizePool(like=head.pool)
         kinds = {
             "detection": SELECTED if suppress else RAW,
             "segmentation": (masks,),

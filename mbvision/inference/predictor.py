@@ -8,16 +8,16 @@ from typing import Any, overload
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from mbvision.build import eval_size
 from mbvision.data.frames import FrameSource
 from mbvision.data.images import decode_image, read_image
 from mbvision.data.transforms.evaluation import CROP_FRACTION, Fit, fit_image
 from mbvision.data.video import open_video
-from mbvision.deploy.exported import open_model
+from mbvision.deploy.fastest import FILES, Model, open_fast
 from mbvision.deploy.fold import folded
 from mbvision.draw import Colour
 from mbvision.errors import ConfigError, ImageError
@@ -96,25 +96,29 @@ class Predictor:
 
         return VideoRun(source, step)
 
-    @torch.inference_mode()
     def _predict(self, images: Sequence[Image3], smoother: LogitSmoother | None = None) -> list[Result]:
+        inputs, geometries = self.inputs(images)
+        found = self.predictions(self.compute(inputs))
+        if smoother:
+            found = [_smoothed(one, image, smoother) for one, image in zip(found, images, strict=True)]
+        return [self.result(one, geometry) for one, geometry in zip(found, geometries, strict=True)]
+
+    def inputs(self, images: Sequence[Image3]) -> tuple[Float[Tensor, "B 3 H W"], list[Geometry]]:
+        """RGB pictures as the network takes them, on its device, and how each lies in its input."""
         fitted = [fit_image(image, self.input_size, self.fit, self.crop_fraction) for image in images]
         stacked = torch.from_numpy(np.stack([image for image, _ in fitted])).to(self.device)
-        outputs = self.network(stacked.permute(0, 3, 1, 2).float().div_(255))
+        return stacked.permute(0, 3, 1, 2).float().div_(255), [geometry for _, geometry in fitted]
+
+    @torch.inference_mode()
+    def compute(self, inputs: Float[Tensor, "B 3 H W"]) -> Any:
+        """The raw outputs of the network, or of the file."""
+        return self.network(inputs)
+
+    @torch.inference_mode()
+    def predictions(self, outputs: Any) -> list[dict[str, Any]]:
+        """What raw outputs say, for each picture by task, in pixels of the input."""
         found = {name: task.predict(outputs[name], self.input_size) for name, task in self.tasks.items()}
-        results = []
-        for row, (image, geometry) in enumerate(fitted):
-            predictions = {name: predictions[row] for name, predictions in found.items()}
-            if smoother:
-                mask = predictions.get("segmentation")
-                if not isinstance(mask, Segmentation):
-                    raise ConfigError(
-                        "smoothing= averages the logits of masks, which this one does not give: use the checkpoint of a"
-                        " segmenter, or export it with masks=logits"
-                    )
-                predictions["segmentation"] = replace(mask, logits=smoother(mask.logits, image))
-            results.append(self.result(predictions, geometry))
-        return results
+        return [dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)]
 
     def result(self, predictions: Mapping[str, Any], geometry: Geometry) -> Result:
         """The predictions for one picture in its own pixels."""
@@ -126,14 +130,25 @@ class Predictor:
         return draw_result(image, result, box_names=names, palette=palette)
 
 
-def load(path: str | Path, *, device: str = "auto") -> Predictor:
+def load(
+    path: str | Path,
+    *,
+    device: str = "auto",
+    runtime: str | None = None,
+    precision: str = "float32",
+    pictures: int | None = None,
+) -> Predictor:
     """A checkpoint or an exported file, ready to predict; needs neither ``conf/`` nor data.
 
-    ``device`` is auto, cpu, cuda, cuda:1 or mps; exported files run on the processor.
+    ``device`` is auto, cpu, cuda, cuda:1 or mps; exported files run on the processor. A checkpoint is computed by torch
+    unless ``runtime`` is onnx or openvino, which export it first and keep the file, or auto, the fastest here for
+    ``pictures`` of them; ``precision="bf16"`` is OpenVINO's. See `mbvision.deploy.fastest`.
 
-    Raises `CheckpointError` if the file cannot be used.
+    Raises `CheckpointError` if the file cannot be used, `ConfigError` for what is not to be had here.
     """
-    network, tasks, about = open_model(Path(path))
+    (network, tasks, about), device = open_on(
+        Path(path), device, runtime=runtime, precision=precision, pictures=pictures
+    )
     return Predictor(
         network=network,
         tasks=tasks,
@@ -144,6 +159,32 @@ def load(path: str | Path, *, device: str = "auto") -> Predictor:
         crop_fraction=about["config"].get("crop_fraction", CROP_FRACTION),
         device=device,
     )
+
+
+def open_on(
+    path: Path, device: str, *, runtime: str | None, precision: str = "float32", pictures: int | None = None
+) -> tuple[Model, str]:
+    """A model as `mbvision.deploy.fastest.open_fast` opens it, and the device it is for: on a GPU ``auto`` is torch."""
+    if runtime in FILES or precision == "bf16":
+        if device not in ("auto", "cpu"):
+            asked = f"runtime={runtime}" if runtime in FILES else f"precision={precision}"
+            raise ConfigError(f"device={device}: {asked} computes on the processor; device=cpu, or leave that out")
+        device = "cpu"
+    elif runtime == "auto" and (chosen := choose_device(device)).type != "cpu":
+        logger.info("runtime=auto: torch, on %s", chosen)
+        runtime = None
+    return open_fast(path, runtime, precision=precision, pictures=pictures), device
+
+
+def _smoothed(predictions: Mapping[str, Any], image: Image3, smoother: LogitSmoother) -> dict[str, Any]:
+    mask = predictions.get("segmentation")
+    if not isinstance(mask, Segmentation):
+        raise ConfigError(
+            "smoothing= averages the logits of masks, which this one does not give: use the checkpoint of a"
+            " segmenter, or export it with masks=logits"
+        )
+    with torch.inference_mode():
+        return {**predictions, "segmentation": replace(mask, logits=smoother(mask.logits, image))}
 
 
 def to_array(image: Picture) -> UInt8[np.ndarray, "H W 3"]:

@@ -257,7 +257,10 @@ def test_what_runs_out_of_memory_or_loses_a_worker_is_told_in_one_line(
     settings = config(root)
     for error, message in (
         (torch.OutOfMemoryError("CUDA out of memory. Tried ..."), r"loader.batch_size=2 and input_size=64"),
-        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "), r"process 7, .* was killed by SIGKILL; "),
+        (
+            RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "),
+            r"process 7, .* was killed by SIGKILL; ",
+        ),
     ):
 
         def fail(self: VisionModule, batch: Batch, batch_idx: int, error: Exception = error) -> Tensor:

@@ -134,7 +134,7 @@ WORDS: Mapping[str, tuple[object, ...]] = {
     r"trainer\.accelerator": ("auto", "cpu", "gpu", "cuda", "mps", "tpu"),
     r"trainer\.strategy": ("auto", "ddp", "ddp_spawn", "ddp_fork", "ddp_notebook", "ddp_find_unused_parameters_true"),
     r"trainer\.precision": (*PRECISIONS, "16", "32", "64", "bf16", 16, 32, 64),
-    r"runtime": ("auto", "torch", "onnx", "openvino"),
+    r"runtime": ("auto", "torch", "onnx", "openvino", None),
     r"precision": ("float32", "bf16"),
     r"style": ("coco", "voc"),
     r"backend": ("pycocotools", "hotcoco"),

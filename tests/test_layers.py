@@ -17,6 +17,7 @@ ALLOWED = {
     "boxes": FLOOR,
     "checkpoint_checks": FLOOR,
     "masks": FLOOR,
+    "quantization": set(),
     "draw_complexity": FLOOR,
     "draw": FLOOR,
     "draw_faces": FLOOR,

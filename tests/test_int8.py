@@ -21,7 +21,7 @@ from mbvision.deploy.exported import Eager
 from mbvision.deploy.fold import folded
 from mbvision.deploy.formats import FORMATS, open_runtime
 from mbvision.deploy.int8 import Quantized, export_int8
-from mbvision.deploy.sensitivity import quantisable, sensitivity, stay_float
+from mbvision.deploy.sensitivity import LayerNoise, quantisable, sensitivity, stay_float
 from mbvision.draw import save_image
 from mbvision.errors import ConfigError
 from tests.tiny_checkpoints import write_checkpoint
@@ -271,6 +271,17 @@ def test_all_in_float_is_refused(plain: Path, tmp_path: Path) -> None:
             judge=accept,
             keep_float=layers,
         )
+
+
+def test_what_stays_in_float_is_under_20_decibels_or_far_from_the_rest() -> None:
+    def kept(*values: float) -> list[str]:
+        return stay_float([LayerNoise(str(value), {"a": value + 1, "b": value}, 1) for value in values])
+
+    others = [float(value) for value in range(45, 65)]  # with the two before them, a tenth of 22 is 2
+    assert kept(19.0, 21.0, *others[:-2]) == ["19.0", "21.0"]  # under 20, and the next one apart
+    assert kept(31.0, 32.0, *others) == ["31.0", "32.0"]
+    assert kept(31.0, 32.0, 33.0, *others) == []  # more than a tenth
+    assert kept(36.0, 37.0, *others) == [] and kept(50.0) == []
 
 
 def test_what_lies_between_layers_is_neither_before_nor_behind_them() -> None:

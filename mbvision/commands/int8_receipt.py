@@ -6,7 +6,7 @@ from typing import Any
 
 from mbvision.commands.receipt import evaluation, milliseconds, scored
 from mbvision.deploy.int8 import Quantized
-from mbvision.deploy.sensitivity import LEAST, format_sensitivity
+from mbvision.deploy.sensitivity import GAP, LEAST, format_sensitivity
 from mbvision.errors import ExportError
 from mbvision.tasks.base import Task
 
@@ -17,7 +17,7 @@ BY_CLASS = ("AP50", "IoU", "accuracy")
 def judge(done: Quantized, config: Mapping[str, Any], data: Sequence[str]) -> None:
     """Print the receipt. Raises ExportError where ``data``, overrides that name a data set, shows too large a drop."""
     print(format_sensitivity(done.table, done.kept))
-    why = f"under {LEAST:g} dB" if config["keep_float"] is None else "keep_float"
+    why = f"under {LEAST:g} dB, or {GAP:g} dB apart" if config["keep_float"] is None else "keep_float"
     print(f"in float ({why}): {', '.join(done.kept) or 'none'}")
     assert done.exported.parity is not None
     for head, share in done.exported.parity.agreement.items():

@@ -13,8 +13,8 @@ from mbvision.backbones.blocks import ConvNormAct, SqueezeExcite
 from mbvision.network import Network
 from mbvision.quantization import Histogram, Range, decibels, rounded, rounded_weights
 
-LEAST = 20.0
-"""Decibels: a layer which, alone in 8 bits, leaves less in some head stays in float. 20 is a noise of a hundredth."""
+LEAST, GAP, FEW = 20.0, 10.0, 0.1
+"""When a layer stays in float: see `stay_float`. 20 dB are a noise of a hundredth, 10 dB ten times the noise."""
 SEEN, MEASURED = 64, 16
 """So many of the calibration pictures give the ranges; so many of these are run once for every layer."""
 CUTS: Mapping[type[nn.Module], Range] = {
@@ -140,8 +140,14 @@ def tensors(raw: Any) -> dict[str, Tensor]:
 
 
 def stay_float(table: Sequence[LayerNoise]) -> list[str]:
-    """The layers under `LEAST`, the worst first."""
-    return [row.layer for row in table if row.worst < LEAST]
+    """The layers that 8 bits would hurt, the worst first.
+
+    Those which leave less than `LEAST` decibels in some head, and those which a gap of more than `GAP` decibels parts
+    from all others, if they are no more than a share `FEW` of the layers.
+    """
+    few = range(1, min(max(int(FEW * len(table)), 1), len(table) - 1) + 1)
+    apart = max((place for place in few if table[place].worst - table[place - 1].worst > GAP), default=0)
+    return [row.layer for place, row in enumerate(table) if place < apart or row.worst < LEAST]
 
 
 def format_sensitivity(table: Sequence[LayerNoise], kept: Sequence[str]) -> str:

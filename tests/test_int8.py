@@ -126,7 +126,8 @@ def write_both(source: Path, output: Path, format: str) -> tuple[Seen, Sequence[
         seen(done)
         kept[:] = done.kept
 
-    for keep in ([], None):
+    choices: tuple[list[str] | None, ...] = ([], None)
+    for keep in choices:
         export_int8(
             source,
             output,

@@ -29,6 +29,9 @@ The last two: arXiv:1905.02244 section 5.2.
 """
 
 
+Take = Callable[[Histogram, Tensor], None]
+
+
 class LayerNoise(NamedTuple):
     """One layer: signal to noise of the raw outputs in decibels by head, and how many weights it has."""
 
@@ -70,7 +73,11 @@ def layer_spans(network: nn.Module, pictures: Sequence[Float[Tensor, "B 3 H W"]]
     """The ranges of every layer's input and output over the pictures."""
     seen = {name: (Histogram(), Histogram()) for name in quantisable(network)}
     for take in (Histogram.see, Histogram.count):
-        with _watched(network, lambda name, place, values, take=take: take(seen[name][place], values)):
+
+        def look(name: str, place: int, values: Tensor, take: Take = take) -> None:
+            take(seen[name][place], values)
+
+        with _watched(network, look):
             for images in pictures:
                 network(images)
     bounds = cuts(network)

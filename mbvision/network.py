@@ -25,7 +25,7 @@ class Network(nn.Module):
         self.heads = nn.ModuleDict(heads)
         self.register_buffer("mean", torch.tensor(list(mean)).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(list(std)).view(1, 3, 1, 1))
-        self.backbone_frozen = False
+        self.backbone_frozen = self.norms_frozen = False
         self.mean: Tensor
         self.std: Tensor
 
@@ -39,9 +39,18 @@ class Network(nn.Module):
         self.backbone_frozen = True
         self.backbone.requires_grad_(False).eval()
 
+    def freeze_norms(self) -> None:
+        """Let batch norms use and keep their running statistics; their weights still learn."""
+        self.norms_frozen = True
+        self.train(self.training)
+
     def train(self, mode: bool = True) -> "Network":
-        """Training mode for all but a frozen backbone."""
+        """Training mode for all but a frozen backbone and frozen norms."""
         super().train(mode)
+        if self.norms_frozen:
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
         if self.backbone_frozen:
             self.backbone.eval()
         return self

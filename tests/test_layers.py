@@ -18,6 +18,7 @@ ALLOWED = {
     "checkpoint_checks": FLOOR,
     "masks": FLOOR,
     "draw_benchmark": FLOOR,
+    "quantization": set(),
     "draw_complexity": FLOOR,
     "draw": FLOOR,
     "draw_faces": FLOOR,

@@ -22,6 +22,8 @@ def check(config: Config) -> None:
     if trainer["max_epochs"] == -1 and trainer["max_steps"] == -1:
         raise ConfigError("trainer.max_epochs=-1 and trainer.max_steps=-1: one of them must set an end")
     check_distillation(config)
+    if config["quantize"] and not config["pretrained"]:
+        raise ConfigError("quantize=int8 trains on what has learnt already: say pretrained=CHECKPOINT")
     if set(config["heads"]) != set(config["tasks"]):
         raise ConfigError(
             f"heads {sorted(config['heads'])} and tasks {sorted(config['tasks'])} must have the same names"

@@ -21,6 +21,7 @@ PATH_KEYS = frozenset(
     {
         "annotations",
         "backbone.weights",
+        "calibration",
         "checkpoint",
         "data.images",
         "data.root",

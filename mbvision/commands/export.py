@@ -25,6 +25,12 @@ Export a checkpoint: python tools/export.py checkpoint=best.ckpt format=onnx out
   batch=1                 images at a time, where that is fixed
   data=coco               also score network and file on data.root=FOLDER, split=NAME (default data.val_split)
 
+  quantize=int8           in 8 bits (onnx, openvino, executorch); OUTPUT.sensitivity.json says what that does, by layer
+  calibration=FOLDER      training pictures, or a glob; default: the training split of data=
+  calibration_pictures=256   so many of them          calibration_seed=0   which
+  keep_float=[LAYER]      layers that stay in float; default: those that alone make too much noise
+  max_drop=1.0            points that the score on data= may lose; else no file is left
+
   format=safetensors      .safetensors: the weights alone (the averaged ones), with classes and settings in the metadata
   format=torchvision      a state dict for torchvision's model of the same network; what builds it there is printed
   format=timm             the same for timm's; pretrained=FILE and backbone.weights=FILE read all three
@@ -48,6 +54,8 @@ def main(arguments: Sequence[str]) -> int:
     name = config["format"] or suffixes.get(output.suffix.lower(), "safetensors")
     if name not in (*WEIGHTS, *FORMATS, "litert"):
         raise ConfigError(f"format={name}: choose {', '.join((*FORMATS, *WEIGHTS))}")
+    if config["quantize"] and name in WEIGHTS:
+        raise ConfigError(f"quantize=int8: format={name} has none; choose onnx, openvino, executorch")
     if name in WEIGHTS:
         write_weights(Path(config["checkpoint"]), output, name)
     else:
@@ -76,6 +84,9 @@ def write_network(config: Mapping[str, Any], name: str, data: Sequence[str]) -> 
     from mbvision.commands.receipt import receipt, sample_pictures
     from mbvision.deploy.export import export
 
+    if config["quantize"]:
+        write_int8(config, name, data)
+        return
     source, output = Path(config["checkpoint"]), Path(config["output"])
     size = input_size(config) if config["input_size"] is not None else None
     done = export(
@@ -99,3 +110,31 @@ def write_network(config: Mapping[str, Any], name: str, data: Sequence[str]) -> 
         print(f"same predictions, {head}: {share:.2%}")
     if data:
         print(receipt(done, config, data))
+
+
+def write_int8(config: Mapping[str, Any], name: str, data: Sequence[str]) -> None:
+    """The network in 8 bits; with ``data`` it is scored before it is left under its name."""
+    from mbvision.build import input_size
+    from mbvision.commands.calibration import calibration
+    from mbvision.commands.int8_receipt import judge
+    from mbvision.commands.receipt import sample_pictures
+    from mbvision.deploy.int8 import export_int8
+
+    keep = config["keep_float"]
+    if keep is not None and not (isinstance(keep, list) and all(isinstance(one, str) for one in keep)):
+        raise ConfigError(f"keep_float={keep}: give a list of layers, such as [backbone.stem.conv]")
+    done = export_int8(
+        Path(config["checkpoint"]),
+        Path(config["output"]),
+        format=name,
+        calibration=calibration(config, data),
+        pictures=sample_pictures,
+        judge=lambda found: judge(found, config, data),
+        keep_float=keep,
+        nms=config["nms"],
+        masks=config["masks"],
+        input_size=input_size(config) if config["input_size"] is not None else None,
+        batch=config["batch"],
+        dynamic=config["dynamic"],
+    )
+    print(f"{done.path}: {done.megabytes:.1f} MB, outputs {', '.join(done.outputs)}")

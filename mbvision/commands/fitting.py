@@ -24,6 +24,7 @@ from mbvision.engine.data_module import VisionData
 from mbvision.engine.module import VisionModule
 from mbvision.engine.out_of_memory import told_when_memory_runs_out
 from mbvision.engine.pictures import Pictures
+from mbvision.engine.rounding import Rounding
 from mbvision.engine.run_log import RunLog
 from mbvision.engine.signals import ending_together, leave_signals_alone
 from mbvision.errors import CheckpointError, ConfigError, TrainingError
@@ -147,6 +148,7 @@ def build_module(config: Config, network: Network, reader: Reader) -> VisionModu
         annotations=reader.truth,
         network_config={**about, "optimizer": config["optimizer"]["_target_"]},
         max_nan_steps=config["max_nan_steps"],
+        rounding=Rounding(network) if config["quantize"] else None,
     )
 
 

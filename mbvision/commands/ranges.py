@@ -51,7 +51,7 @@ SCALE = Range(low=0, high=100, above=True)
 CHANNELS = Range(low=1, high=65536, whole=True)
 
 NUMBERS: Mapping[str, Range] = {
-    r"seed": Range(low=0, high=2**32 - 1, whole=True),
+    r"(calibration_)?seed": Range(low=0, high=2**32 - 1, whole=True),
     r"threads": Range(low=1, high=4096, whole=True),
     r"(transform\.evaluate\.)?crop_fraction": SOME_SHARE,
     r"normalize\.mean": Range(low=-10, high=10),
@@ -117,6 +117,8 @@ NUMBERS: Mapping[str, Range] = {
     r"iou": SOME_SHARE,
     r"samples": COUNT_OR_NONE,
     r"rounds|limit": COUNT,
+    r"calibration_pictures": COUNT,
+    r"max_drop": Range(low=0, high=100),
     r"score_threshold": SHARE,
     r"smoothing": UNDER_ONE,
 }
@@ -125,6 +127,7 @@ NUMBERS: Mapping[str, Range] = {
 PRECISIONS = ("16-mixed", "bf16-mixed", "16-true", "bf16-true", "32-true", "64-true")
 WORDS: Mapping[str, tuple[object, ...]] = {
     r"freeze": ("backbone", None),
+    r"quantize": ("int8", None),
     r"class_slots": ("contiguous", "category_ids"),
     r"(transform\.(train|evaluate)\.)?fit": ("stretch", "letterbox", "native", "crop"),
     r"(backbone\.)?output_stride": (8, 16, 32),

@@ -33,6 +33,7 @@ Train a network: python tools/train.py task=ssdlite backbone=mobilenet_v3_small 
   trainer=default              cpu, debug, overfit, ddp, two_nodes, slurm
   trainer.max_epochs=60        trainer.max_steps=-1        trainer.precision=bf16-mixed
   pretrained=PATH              whole network; reset_head=true where the classes differ; freeze=backbone
+  quantize=int8                train on through the rounding of 8 bits, where an export in 8 bits loses too much
   variant=timm                 torchvision, tensorflow: padding, BN epsilon, normalisation of their weights
   distill=PATH                 learn from another network's outputs too; distill_weight=1.0 distill_temperature=1.0
                                tasks.NAME.weight=0 leaves the labels out; distill_pictures=FOLDER adds pictures without

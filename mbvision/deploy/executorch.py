@@ -19,16 +19,19 @@ def export(
     network: DeployedNetwork, example: Tensor, path: Path, *, dynamic: Sequence[str], metadata: Mapping[str, str]
 ) -> None:
     """Write the file, for inputs of the example's shape; each entry of the metadata is a method that returns it."""
+    if dynamic:
+        raise ConfigError(f"dynamic={list(dynamic)}: format=executorch has fixed inputs; set dynamic=[] and batch=1")
+    lower(traced(network, example, ()), path, metadata)
+
+
+def lower(program: torch.export.ExportedProgram, path: Path, metadata: Mapping[str, str]) -> None:
+    """Write a graph for XNNPACK."""
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
 
-    if dynamic:
-        raise ConfigError(f"dynamic={list(dynamic)}: format=executorch has fixed inputs; set dynamic=[] and batch=1")
-    program = to_edge_transform_and_lower(
-        traced(network, example, ()), partitioner=[XnnpackPartitioner()], constant_methods=dict(metadata)
-    )
+    lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()], constant_methods=dict(metadata))
     with path.open("wb") as file:
-        program.to_executorch().write_to_file(file)
+        lowered.to_executorch().write_to_file(file)
 
 
 class ExecuTorch(Runtime):

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from mbvision.build import eval_size
 from mbvision.deploy.about import metadata
 from mbvision.deploy.exported import Eager
 from mbvision.deploy.fold import folded
-from mbvision.deploy.formats import find_format
+from mbvision.deploy.formats import Format, find_format
 from mbvision.deploy.parity import Parity, compare
 from mbvision.deploy.runtime import Runtime, require
 from mbvision.deploy.wrap import DeployedNetwork, Masks
@@ -61,6 +61,49 @@ def export(
     ExportError, and leaves no file, where the numbers differ by more than `TOLERANCE` or predictions by more than
     `SAME`; ConfigError for what the format does not have, and for missing packages.
     """
+    plan = prepare(
+        source, output, format=format, nms=nms, masks=masks, input_size=input_size, batch=batch, dynamic=dynamic
+    )
+    shown = pictures(plan.size, batch)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=output.parent, prefix=f".{output.stem}-") as folder:
+        written = Path(folder) / output.name
+        plan.format.write(plan.network, plan.example, written, dynamic=plan.dynamic, metadata=plan.metadata)
+        size_of = megabytes(Path(folder))
+        runtime, parity = None, None
+        if plan.format.runtime is not None:
+            runtime = plan.format.runtime(written)
+            parity = compare(plan.network, runtime, shown)
+            check(parity, output)
+        place(Path(folder), output)
+    eager = Eager(plan.network, plan.metadata)
+    return Exported(output, plan.network.output_names, eager, shown, runtime, parity, size_of)
+
+
+class Plan(NamedTuple):
+    """A network ready to be written: ``dynamic`` are the axes of its input that are not those of the ``example``."""
+
+    format: Format
+    network: DeployedNetwork
+    about: dict[str, Any]
+    metadata: dict[str, str]
+    example: Float[Tensor, "B 3 H W"]
+    size: tuple[int, int]
+    dynamic: list[str]
+
+
+def prepare(
+    source: Path,
+    output: Path,
+    *,
+    format: str,
+    nms: bool,
+    masks: Masks,
+    input_size: tuple[int, int] | None,
+    batch: int,
+    dynamic: Sequence[str] | None,
+) -> Plan:
+    """What ``export`` writes. Raises ConfigError for what the format does not have, and for missing packages."""
     chosen = find_format(format, output)
     for package in chosen.packages:
         require(package, f"format={format}")
@@ -86,20 +129,18 @@ def export(
     stride = max(spec.stride for spec in network.backbone.features.values())
     text = metadata(about, size, stride=stride, outputs=deployed.outputs)
     example = torch.rand(max(batch, 2) if "batch" in axes else batch, 3, *size)
-    shown = pictures(size, batch)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=output.parent, prefix=f".{output.stem}-") as folder:
-        written = Path(folder) / output.name
-        chosen.write(deployed, example, written, dynamic=axes, metadata=text)
-        size_of = sum(part.stat().st_size for part in Path(folder).rglob("*") if part.is_file())
-        runtime, parity = None, None
-        if chosen.runtime is not None:
-            runtime = chosen.runtime(written)
-            parity = compare(deployed, runtime, shown)
-            check(parity, output)
-        for part in sorted(Path(folder).iterdir()):
-            _replace(part, output.with_name(part.name))
-    return Exported(output, deployed.output_names, Eager(deployed, text), shown, runtime, parity, size_of / 1e6)
+    return Plan(chosen, deployed, about, text, example, size, axes)
+
+
+def megabytes(folder: Path) -> float:
+    """The size of all files in a folder."""
+    return sum(part.stat().st_size for part in folder.rglob("*") if part.is_file()) / 1e6
+
+
+def place(folder: Path, output: Path) -> None:
+    """Move what lies in a folder beside the output."""
+    for part in sorted(folder.iterdir()):
+        _replace(part, output.with_name(part.name))
 
 
 def check(parity: Parity, output: Path) -> None:

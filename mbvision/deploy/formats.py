@@ -4,7 +4,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from mbvision.deploy import coreml, executorch, onnx, openvino, torch_export, wrap
+from mbvision.deploy import (
+    coreml,
+    executorch,
+    int8_executorch,
+    int8_onnx,
+    int8_openvino,
+    onnx,
+    openvino,
+    torch_export,
+    wrap,
+)
 from mbvision.deploy.runtime import Runtime
 from mbvision.deploy.wrap import Suppress
 from mbvision.errors import CheckpointError, ConfigError
@@ -16,6 +26,8 @@ class Format(NamedTuple):
     ``write`` takes network, example, path, ``dynamic`` and ``metadata``. ``runtime`` makes a file ready to run, on so
     many ``threads`` where they are given; it is None where this machine cannot. ``suppress`` is how detections are
     selected in the graph, None where they are not. ``opened``: whether the file is used like a checkpoint.
+    ``quantize`` takes network, float file, path, ``pictures``, ``keep_float`` and ``metadata``, and writes the file
+    anew in 8 bits; it needs ``quantize_packages`` too.
     """
 
     suffix: str
@@ -25,16 +37,42 @@ class Format(NamedTuple):
     suppress: Suppress | None = None
     dynamic: tuple[str, ...] = ()
     opened: bool = True
+    quantize: Callable[..., None] | None = None
+    quantize_packages: tuple[str, ...] = ()
 
 
 AXES = ("batch", "height", "width")
 FORMATS = {
-    "onnx": Format(".onnx", ("onnxscript", "onnxruntime"), onnx.export, onnx.OnnxRuntime, onnx.suppress, AXES),
+    "onnx": Format(
+        ".onnx",
+        ("onnxscript", "onnxruntime"),
+        onnx.export,
+        onnx.OnnxRuntime,
+        onnx.suppress,
+        AXES,
+        quantize=int8_onnx.quantize,
+    ),
     "torch_export": Format(
         ".pt2", (), torch_export.export, torch_export.TorchExport, wrap.suppress, AXES, opened=False
     ),
-    "openvino": Format(".xml", ("openvino", "onnxscript"), openvino.export, openvino.OpenVino, onnx.suppress, AXES),
-    "executorch": Format(".pte", ("executorch",), executorch.export, executorch.ExecuTorch),
+    "openvino": Format(
+        ".xml",
+        ("openvino", "onnxscript"),
+        openvino.export,
+        openvino.OpenVino,
+        onnx.suppress,
+        AXES,
+        quantize=int8_openvino.quantize,
+        quantize_packages=("nncf",),
+    ),
+    "executorch": Format(
+        ".pte",
+        ("executorch",),
+        executorch.export,
+        executorch.ExecuTorch,
+        quantize=int8_executorch.quantize,
+        quantize_packages=("torchao",),
+    ),
     "coreml": Format(".mlpackage", ("coremltools",), coreml.export, opened=False),
 }
 """By the name that ``format=`` takes."""

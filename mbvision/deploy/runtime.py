@@ -37,6 +37,7 @@ EXTRAS = {
     "openvino": "openvino",
     "nncf": "openvino",
     "executorch": "executorch",
+    "torchao": "executorch",
     "coremltools": "coreml",
 }
 """The extra of mbvision that brings a package."""

@@ -17,6 +17,7 @@ from torchmetrics import Metric
 from mbvision.engine import random_state
 from mbvision.engine.guard import StepGuard
 from mbvision.engine.optim import Schedule, parameter_groups
+from mbvision.engine.rounding import Rounding
 from mbvision.engine.single_image import norms_of_single_values
 from mbvision.engine.teacher import Teacher
 from mbvision.errors import CheckpointError
@@ -37,7 +38,7 @@ class VisionModule(L.LightningModule):
 
     ``network_config`` is plain data that rebuilds the network (see `mbvision.checkpoint`); it is written into every
     checkpoint. ``annotations`` maps a task's name to what its evaluator scores against. With a ``teacher`` the tasks
-    learn from its outputs as well.
+    learn from its outputs as well. With ``rounding``, of that network, training runs through it; validation does not.
     """
 
     def __init__(
@@ -52,12 +53,13 @@ class VisionModule(L.LightningModule):
         teacher: Teacher | None = None,
         max_nan_steps: int = 3,
         pictures: int = 8,
+        rounding: Rounding | None = None,
     ) -> None:
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)
         self.tasks = dict(tasks)
         self.optimizer, self.schedule = optimizer, schedule
-        self.teacher = teacher
+        self.teacher, self.rounding = teacher, rounding
         self.network_config = network_config
         self.guard = StepGuard(self.network, max_bad_steps=max_nan_steps)
         self.pictures = pictures
@@ -76,7 +78,7 @@ class VisionModule(L.LightningModule):
         """The weighted sum of all losses."""
         images = batch.float_images()
         with norms_of_single_values(self.network) if len(images) == 1 else nullcontext():
-            outputs = self.network(images)
+            outputs = (self.rounding or self.network)(images)
         size = (images.shape[2], images.shape[3])
         total = images.new_zeros(())
         for name, task in self.tasks.items():

@@ -20,9 +20,13 @@ DOORS: dict[str, tuple[str, ...]] = {
     "safetensors.torch.load": (),
     # exported files
     "torch.export.load": ("mbvision/deploy/torch_export.py",),  # files just written
-    "onnx.load": (),
-    "onnxruntime.InferenceSession": ("mbvision/deploy/onnx.py", "mbvision/commands/profiling.py"),  # one just written
-    "openvino.Core": ("mbvision/deploy/openvino.py",),
+    "onnx.load": ("mbvision/deploy/int8_onnx.py",),  # files just written
+    "onnxruntime.InferenceSession": (
+        "mbvision/deploy/onnx.py",
+        "mbvision/commands/profiling.py",  # a file just written
+        "mbvision/deploy/int8_onnx.py",  # the same
+    ),
+    "openvino.Core": ("mbvision/deploy/openvino.py", "mbvision/deploy/int8_openvino.py"),  # the latter: just written
     "executorch.runtime": ("mbvision/deploy/executorch.py",),
     # pictures, masks, videos
     "PIL.Image.open": ("mbvision/data/images.py",),
@@ -115,6 +119,7 @@ METHODS = {
         "mbvision/data/portraits.py",
         "mbvision/data/scenes.py",
         "mbvision/deploy/fastest.py",
+        "mbvision/deploy/int8_openvino.py",  # a file just written
     ),
 }
 """Methods of any object, likewise."""

@@ -52,6 +52,10 @@ def test_the_file_predicts_what_the_checkpoint_does(joint: Path, file: Path) -> 
         assert one.mask is not None and other.mask is not None and (one.mask == other.mask).mean() > 0.999
 
 
+def test_the_file_tells_no_paths_of_the_machine_that_wrote_it(file: Path) -> None:
+    assert b".py" not in file.read_bytes()
+
+
 def test_onnxruntime_alone_finds_names_and_metadata(file: Path) -> None:
     import onnxruntime
 

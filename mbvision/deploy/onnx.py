@@ -49,6 +49,7 @@ def export(
     assert program is not None
     program.model.metadata_props.update(metadata)
     for node in program.model.graph:
+        node.metadata_props.clear()  # the exporter's notes: lines of source code, by their paths on this machine
         for value in node.outputs:
             if not value.is_graph_output():
                 value.shape = None  # where an axis is dynamic, the exporter's formulas mislead ONNX Runtime

@@ -147,8 +147,8 @@ def onnx_file(planted: Path) -> tuple[Path, Seen, Sequence[str]]:
     return output, *write_both(planted, output, "onnx")
 
 
-def check(output: Path, seen: Seen) -> None:
-    assert seen.noise[1] < seen.noise[0] / 2 and seen.noise[1] < 0.1
+def check(output: Path, seen: Seen, *, harmed: bool = True) -> None:
+    assert seen.noise[1] < 0.1 and (seen.noise[1] < seen.noise[0] / 2 if harmed else seen.noise[0] < 1e-3)
     again = open_runtime(output).run(seen.images)
     assert all(np.array_equal(again[name], values) for name, values in seen.outputs[1].items())
 
@@ -159,11 +159,12 @@ def test_keeping_what_hurts_in_float_helps_and_the_file_is_the_one_that_was_meas
     check(*onnx_file[:2])
 
 
-@pytest.mark.parametrize("format", ["openvino", "executorch"])
-def test_the_same_holds_for_other_formats(format: str, planted: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("format", "harmed"), [("openvino", False), ("executorch", True)])
+def test_the_same_holds_for_other_formats(format: str, harmed: bool, planted: Path, tmp_path: Path) -> None:
+    """But nncf gives each channel of a depthwise layer's input a range of its own, so that this outlier harms nothing."""
     pytest.importorskip(PACKAGES[format], reason=f"{PACKAGES[format]} is not installed")
     output = tmp_path / f"a{SUFFIXES[format]}"
-    check(output, write_both(planted, output, format)[0])
+    check(output, write_both(planted, output, format)[0], harmed=harmed)
 
 
 def test_only_the_layers_that_are_not_kept_are_in_8_bits(

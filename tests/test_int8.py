@@ -161,7 +161,7 @@ def test_keeping_what_hurts_in_float_helps_and_the_file_is_the_one_that_was_meas
 
 @pytest.mark.parametrize(("format", "harmed"), [("openvino", False), ("executorch", True)])
 def test_the_same_holds_for_other_formats(format: str, harmed: bool, planted: Path, tmp_path: Path) -> None:
-    """But nncf gives each channel of a depthwise layer's input a range of its own, so that this outlier harms nothing."""
+    """But nncf gives each channel of a depthwise input a range of its own, so that this outlier harms nothing."""
     pytest.importorskip(PACKAGES[format], reason=f"{PACKAGES[format]} is not installed")
     output = tmp_path / f"a{SUFFIXES[format]}"
     check(output, write_both(planted, output, format)[0], harmed=harmed)

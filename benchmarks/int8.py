@@ -20,9 +20,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from mbvision.commands.calibration import calibration
 from mbvision.commands.compose import compose_config
 from mbvision.commands.int8_receipt import main_numbers
-from mbvision.commands.receipt import evaluation, sample_pictures, scored
+from mbvision.commands.receipt import evaluation, scored
 from mbvision.deploy.formats import FORMATS
 from mbvision.deploy.int8 import Quantized, export_int8
+from mbvision.deploy.samples import sample_pictures
 
 DRAWS = (0, 1, 2)
 HEADS = (

@@ -20,6 +20,8 @@ import cv2
 import torch
 import torchvision
 
+from mbvision.deploy.fastest import processor
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
@@ -94,7 +96,7 @@ def parser(description: str | None, *, rounds: int) -> argparse.ArgumentParser:
 def machine() -> dict[str, str]:
     """What the figures depend on."""
     return {
-        "cpu": _cpu_model(),
+        "cpu": processor(),
         "cores": str(os.cpu_count()),
         "threads": str(torch.get_num_threads()),
         "load": f"{os.getloadavg()[0]:.1f}",
@@ -104,15 +106,6 @@ def machine() -> dict[str, str]:
         "commit": _commit(),
         "command": " ".join(["python", os.path.relpath(sys.argv[0]), *sys.argv[1:]]),
     }
-
-
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.machine()
 
 
 def _commit() -> str:

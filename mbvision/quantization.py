@@ -3,7 +3,8 @@
 Activations have one range a tensor, which holds 0; weights one a channel of the output, the same on both sides of 0.
 """
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -32,6 +33,26 @@ class Range(NamedTuple):
         """The step, and the number from 0 to 255 that stands for 0."""
         step = max((self.high - self.low) / STEPS, 1e-12)
         return step, round(-self.low / step)
+
+
+WHOLE = Range(-math.inf, math.inf)
+CUTS = {
+    "relu": Range(0, math.inf),
+    "relu6": Range(0, 6),
+    "hardswish": Range(-3, math.inf),
+    "hardsigmoid": Range(-3, 3),
+}
+"""By an activation's name, outside of what it gives what it gives at the ends, so that 8 bits need not reach further.
+
+The last two: arXiv:1905.02244 section 5.2.
+"""
+
+
+def cut(span: Range, readers: Sequence[Range]) -> Range:
+    """The part of a range that what reads the tensor, each within bounds of its own, can tell from its ends."""
+    if not readers:
+        return span
+    return span.within(min(one.low for one in readers), max(one.high for one in readers))
 
 
 class Histogram:

@@ -12,10 +12,10 @@ import pytest
 import mbvision
 from mbvision.commands import evaluate, predict, run
 from mbvision.commands import export as command
-from mbvision.commands.receipt import sample_pictures
 from mbvision.data.frames import PictureSequence
 from mbvision.deploy import formats, onnx
 from mbvision.deploy.export import export
+from mbvision.deploy.samples import sample_pictures
 from mbvision.draw import save_image
 from mbvision.errors import CheckpointError, ConfigError, ExportError
 from tests.tiny_checkpoints import write_checkpoint

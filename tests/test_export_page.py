@@ -15,10 +15,10 @@ import torch
 from PIL import Image
 
 import mbvision
-from mbvision.commands.receipt import sample_pictures
 from mbvision.data.scenes_drawing import draw_scene
 from mbvision.data.transforms.window import resize
 from mbvision.deploy.export import export
+from mbvision.deploy.samples import sample_pictures
 from tests.tiny_checkpoints import write_checkpoint
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")

@@ -15,12 +15,12 @@ from mbvision.commands import export as command
 from mbvision.commands import int8_receipt, run
 from mbvision.commands.calibration import calibration
 from mbvision.commands.compose import compose_config
-from mbvision.commands.receipt import sample_pictures
 from mbvision.deploy.between import inside
 from mbvision.deploy.exported import Eager
 from mbvision.deploy.fold import folded
 from mbvision.deploy.formats import FORMATS, open_runtime
 from mbvision.deploy.int8 import Quantized, export_int8
+from mbvision.deploy.samples import sample_pictures
 from mbvision.deploy.sensitivity import LayerNoise, quantisable, sensitivity, stay_float
 from mbvision.draw import save_image
 from mbvision.errors import ConfigError

@@ -19,8 +19,9 @@ def write_checkpoint(path: Path, *overrides: str, seed: int = 0) -> Path:
     network = build_network(config, dict.fromkeys(config["heads"], CLASSES))
     for layer in network.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
-            layer.running_mean.normal_(0, 0.1)  # type: ignore[union-attr]  # it keeps statistics
-            layer.running_var.uniform_(0.5, 1.5)  # type: ignore[union-attr]  # it keeps statistics
+            assert layer.running_mean is not None and layer.running_var is not None
+            layer.running_mean.normal_(0, 0.1)
+            layer.running_var.uniform_(0.5, 1.5)
     names = {head: [f"{head}-{label}" for label in range(CLASSES)] for head in config["heads"]}
     state = {f"network.{key}": value for key, value in network.state_dict().items()}
     checkpoint.write(path, {"state_dict": state, "mbvision": checkpoint.description(config, names)})

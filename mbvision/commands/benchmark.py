@@ -149,13 +149,12 @@ def quiet() -> Iterator[None]:
 
 def score(one: "Contestant", config: Mapping[str, Any], data: Sequence[str]) -> tuple[dict[str, float], int]:
     """The main numbers on the data set that overrides name, and how many pictures were scored."""
+    from mbvision.commands.receipt import evaluation
     from mbvision.commands.scoring import score_network
     from mbvision.deploy.fold import folded
     from mbvision.network import Network
 
-    loader = [f"loader.{key}={value}" for key, value in config["loader"].items()]
-    split = [] if config["split"] is None else [f"split={config['split']}"]
-    settings = compose_config("evaluate", [*data, *loader, *split, "samples=0", "device=cpu"])
+    settings = evaluation(config, data)
     network, tasks, about = one.model()
     network = folded(network) if isinstance(network, Network) else network
     with tempfile.TemporaryDirectory() as folder:

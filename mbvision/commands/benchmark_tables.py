@@ -7,6 +7,7 @@ from importlib import metadata
 from typing import Any
 
 from mbvision.deploy.fastest import processor
+from mbvision.metrics.report import aligned
 
 PACKAGES = ("torch", "torchvision", "onnxruntime", "openvino", "executorch")
 
@@ -32,12 +33,12 @@ def format_result(result: Mapping[str, Any]) -> str:
         *_networks(result["networks"]),
         *(f"left out: {name}: {reason}" for name, reason in result["left_out"].items()),
         "",
-        *_aligned(_sizes(result["contestants"])),
+        *aligned(_sizes(result["contestants"])),
     ]
     for entry in result["latency"]:
         lines += ["", *_latency(entry, result["rounds"])]
     for name, layers in result["profile"].items():
-        lines += ["", f"slowest in {name}", *_aligned(_layers(layers))]
+        lines += ["", f"slowest in {name}", *aligned(_layers(layers))]
     return "\n".join(lines)
 
 
@@ -87,7 +88,7 @@ def _latency(entry: Mapping[str, Any], rounds: int) -> list[str]:
                 f"{whole['wall_ms_p95']:.2f}",
             ]
         )
-    return [title, *_aligned(table)]
+    return [title, *aligned(table)]
 
 
 def _layers(layers: Sequence[Mapping[str, Any]]) -> list[list[str]]:
@@ -97,12 +98,3 @@ def _layers(layers: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 
 def _number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
-
-
-def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
-    """The first column flush left, the others flush right."""
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return [
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
-        for row in table
-    ]

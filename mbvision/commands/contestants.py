@@ -10,14 +10,13 @@ import torch
 from PIL import Image
 
 from mbvision import checkpoint
-from mbvision.build import eval_size
 from mbvision.data.scenes_drawing import draw_scene
 from mbvision.deploy.exported import exported
 from mbvision.deploy.fastest import Model
 from mbvision.deploy.formats import FORMATS
 from mbvision.deploy.latency import Step
 from mbvision.errors import CheckpointError, ConfigError
-from mbvision.inference.predictor import Predictor, to_array
+from mbvision.inference.predictor import Predictor, predictor_of, to_array
 from mbvision.network import Network
 from mbvision.tasks.detection import Detection
 from mbvision.weights.peer import DetectorPeer, Peer, find_peer
@@ -62,19 +61,7 @@ class Contestant:
             if isinstance(model, DetectorPeer) and not model.exact:
                 model.set_candidates(pictures(2), 2 * self.candidates)
             return [(FIT, model.inputs), (NETWORK, model.compute), (POST, model.answers)]
-        network, tasks, about = self.model(threads)
-        settings = about["config"]
-        crop = {"crop_fraction": settings["crop_fraction"]} if settings.get("crop_fraction") else {}
-        predictor = Predictor(
-            network=network,
-            tasks=tasks,
-            class_names=about["class_names"],
-            input_size=eval_size(settings),
-            fit=settings.get("fit", "stretch"),
-            device="cpu",
-            **crop,
-        )
-        return steps_of(predictor)
+        return steps_of(predictor_of(self.model(threads), "cpu"))
 
     def peer_model(self) -> Peer:
         """torchvision's model. Raises CheckpointError where it has none."""

@@ -81,8 +81,9 @@ def write_weights(source: Path, output: Path, name: str) -> None:
 def write_network(config: Mapping[str, Any], name: str, data: Sequence[str]) -> None:
     """The network; with ``data``, overrides that name a data set, both are scored on it."""
     from mbvision.build import input_size
-    from mbvision.commands.receipt import receipt, sample_pictures
+    from mbvision.commands.receipt import receipt
     from mbvision.deploy.export import export
+    from mbvision.deploy.samples import sample_pictures
 
     if config["quantize"]:
         write_int8(config, name, data)
@@ -117,8 +118,8 @@ def write_int8(config: Mapping[str, Any], name: str, data: Sequence[str]) -> Non
     from mbvision.build import input_size
     from mbvision.commands.calibration import calibration
     from mbvision.commands.int8_receipt import judge
-    from mbvision.commands.receipt import sample_pictures
     from mbvision.deploy.int8 import export_int8
+    from mbvision.deploy.samples import sample_pictures
 
     keep = config["keep_float"]
     if keep is not None and not (isinstance(keep, list) and all(isinstance(one, str) for one in keep)):

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mbvision.commands.receipt import evaluation, milliseconds, scored
+from mbvision.commands.receipt import Row, difference, evaluation, format_rows, latency, scored
 from mbvision.deploy.int8 import Quantized
 from mbvision.deploy.sensitivity import GAP, LEAST, format_sensitivity
 from mbvision.errors import ExportError
@@ -29,37 +29,31 @@ def judge(done: Quantized, config: Mapping[str, Any], data: Sequence[str]) -> No
         assert done.exported.runtime is not None
         after = scored(done.exported.runtime, done.exported.path, settings)
         rows = [*differences(before, after), *rows]
-    print("\n".join(f"{row[0]:<22}" + "".join(f"{cell:>12}" for cell in row[1:]) for row in (HEADS, *rows)))
+    print(format_rows([HEADS, *rows]))
     if data:
         check_drop(done, before, after, config["max_drop"])
 
 
 HEADS = ("", "float", "int8", "difference")
-Row = tuple[str, ...]
 
 
 def costs(done: Quantized) -> list[Row]:
     """Megabytes and milliseconds beside the float file of the same format."""
     assert done.exported.runtime is not None
     size, before = done.exported.megabytes, done.float_megabytes
-    times = milliseconds([done.float_runtime, done.exported.runtime], done.exported.pictures[0].numpy())
     return [
         ("MB", f"{before:.2f}", f"{size:.2f}", f"{size / before:.2f}x"),
-        ("ms a picture", f"{times[0]:.2f}", f"{times[1]:.2f}", f"{times[0] / times[1]:.2f}x"),
+        latency(done.float_runtime, done.exported.runtime, done.exported.pictures[0].numpy()),
     ]
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Row]:
     """The main numbers, then one of each class."""
-    rows = [_row(name, value, after[name]) for name, value in before.items() if isinstance(value, float)]
+    rows = [difference(name, value, after[name]) for name, value in before.items() if isinstance(value, float)]
     for name, known in before["per_class"].items():
         for key in [key for key in BY_CLASS if key in known][:1]:
-            rows.append(_row(f"  {name} {key}", known[key], after["per_class"][name][key]))
+            rows.append(difference(f"  {name} {key}", known[key], after["per_class"][name][key]))
     return rows
-
-
-def _row(name: str, before: float, after: float) -> Row:
-    return name, f"{before:.4f}", f"{after:.4f}", f"{after - before:+.4f}"
 
 
 def main_numbers(tasks: Mapping[str, Task[Any, Any]], metrics: Mapping[str, Any]) -> list[str]:

@@ -1,8 +1,6 @@
-"""What an export is compared on: drawn pictures, and a whole validation set."""
+"""An export beside its network on a whole validation set: scores and milliseconds."""
 
-import statistics
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +11,11 @@ from mbvision.commands.compose import compose_config
 from mbvision.commands.scoring import score_network
 from mbvision.deploy.export import Exported
 from mbvision.deploy.exported import exported
+from mbvision.deploy.latency import WHOLE, Case, interleaved
 from mbvision.deploy.runtime import Runtime
-from mbvision.deploy.samples import sample_pictures
 
-__all__ = ["milliseconds", "receipt", "sample_pictures"]
 ROUNDS = 5
+Row = tuple[str, ...]
 
 
 def receipt(done: Exported, config: Mapping[str, Any], data: Sequence[str]) -> str:
@@ -28,13 +26,28 @@ def receipt(done: Exported, config: Mapping[str, Any], data: Sequence[str]) -> s
         {name: value for name, value in scored(runtime, done.path, settings).items() if isinstance(value, float)}
         for runtime in (done.eager, done.runtime)
     ]
-    rows: list[tuple[str, ...]] = [("", "network", "file", "difference")]
-    for name, before in scores[0].items():
-        after = scores[1][name]
-        rows.append((name, f"{before:.4f}", f"{after:.4f}", f"{after - before:+.4f}"))
-    times = milliseconds([done.eager, done.runtime], done.pictures[0].numpy())
-    rows.append(("ms a picture", *(f"{value:.1f}" for value in times), f"{times[0] / times[1]:.2f}x"))
-    return "\n".join(f"{row[0]:<18}" + "".join(f"{cell:>12}" for cell in row[1:]) for row in rows)
+    rows: list[Row] = [("", "network", "file", "difference")]
+    rows += [difference(name, before, scores[1][name]) for name, before in scores[0].items()]
+    return format_rows([*rows, latency(done.eager, done.runtime, done.pictures[0].numpy())])
+
+
+def difference(name: str, before: float, after: float) -> Row:
+    """A score of the network and of the file."""
+    return name, f"{before:.4f}", f"{after:.4f}", f"{after - before:+.4f}"
+
+
+def latency(before: Runtime, after: Runtime, images: np.ndarray) -> Row:
+    """Medians of the CPU time of a picture, taken in turn, and how many times as fast the second is."""
+    runs = {"before": before, "after": after}
+    cases = [Case(name=name, steps=[("run", one.run)], given=images, units=len(images)) for name, one in runs.items()]
+    spent = interleaved(cases, rounds=ROUNDS)
+    times = [spent[name][WHOLE].summary()["cpu_ms_median"] for name in runs]
+    return "ms a picture", *(f"{value:.2f}" for value in times), f"{times[0] / times[1]:.2f}x"
+
+
+def format_rows(rows: Sequence[Row]) -> str:
+    """A table: names flush left, numbers flush right."""
+    return "\n".join(f"{row[0]:<22}" + "".join(f"{cell:>12}" for cell in row[1:]) for row in rows)
 
 
 def evaluation(config: Mapping[str, Any], data: Sequence[str]) -> dict[str, Any]:
@@ -49,14 +62,3 @@ def scored(runtime: Runtime, path: Path, settings: Mapping[str, Any]) -> dict[st
     network, tasks, about = exported(runtime, path)
     with tempfile.TemporaryDirectory() as folder:
         return score_network(network, tasks, about, settings, Path(folder))
-
-
-def milliseconds(runtimes: Sequence[Runtime], images: np.ndarray) -> list[float]:
-    """Medians of the CPU time of a picture, taken in turn."""
-    spent: list[list[float]] = [[] for _ in runtimes]
-    for _ in range(ROUNDS + 1):
-        for place, runtime in enumerate(runtimes):
-            start = time.process_time()
-            runtime.run(images)
-            spent[place].append(1000 * (time.process_time() - start) / len(images))
-    return [statistics.median(own[1:]) for own in spent]  # the first run of each warms up

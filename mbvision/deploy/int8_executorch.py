@@ -1,6 +1,5 @@
 """ExecuTorch's files in 8 bits, by torchao's PT2E with XNNPACK's quantiser."""
 
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,17 +12,11 @@ from torch import Tensor, fx
 from mbvision.deploy.between import inside, reached
 from mbvision.deploy.executorch import lower
 from mbvision.deploy.wrap import DeployedNetwork
-from mbvision.quantization import Histogram, Range
+from mbvision.quantization import CUTS, WHOLE, Histogram, Range, cut
 
 LAYERS = (torch.ops.aten.conv2d.default, torch.ops.aten.linear.default)
 SMALLEST_STEP = 1e-9
 """XNNPACK's quantiser takes no step of weights under 2^-12, which folded norms often are."""
-CUTS = {
-    "relu": Range(0, math.inf),
-    "hardswish": Range(-3, math.inf),
-    "hardsigmoid": Range(-3, 3),
-}
-"""Outside of these an activation gives what it gives at their ends; see `mbvision.deploy.sensitivity`."""
 
 
 def quantize(
@@ -95,7 +88,7 @@ def find_ranges(prepared: Any, pictures: Sequence[Tensor]) -> None:
         own = [node for node in places if id(observers[node.name]) == key]
         span = seen[key].whole() if any(node.name in ends for node in own) else seen[key].best()
         for node in own:  # an activation without weights shares the observer of what comes before it
-            span = cut(span, node)
+            span = cut(span, [bounds_of(user) for user in node.users])
         one.min_val.resize_(()).fill_(span.low)
         one.max_val.resize_(()).fill_(span.high)
 
@@ -111,18 +104,10 @@ def last_observers(graph: fx.Graph, places: Sequence[fx.Node]) -> set[str]:
     return {node.name for node in places if not reached([node.name], edges) & layers}
 
 
-def cut(span: Range, observer: fx.Node) -> Range:
-    """The part of a range that what reads the tensor can tell from its ends."""
-    bounds = [bounds_of(user) for user in observer.users]
-    if not bounds:
-        return span
-    return span.within(min(one.low for one in bounds), max(one.high for one in bounds))
-
-
 def bounds_of(user: fx.Node) -> Range:
     """What a node can tell apart."""
     name = user.target.__name__.partition(".")[0].rstrip("_") if callable(user.target) else ""
     if name == "hardtanh":
         low, high = (float(str(bound)) for bound in user.args[1:3])
         return Range(low, high)
-    return CUTS.get(name, Range(-math.inf, math.inf))
+    return CUTS.get(name, WHOLE)

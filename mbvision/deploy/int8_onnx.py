@@ -1,6 +1,5 @@
 """ONNX files in 8 bits: ONNX Runtime's static quantisation (QDQ) with ranges found by `mbvision.quantization`."""
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,16 +12,11 @@ from torch import Tensor
 
 from mbvision.deploy.between import inside, reached
 from mbvision.deploy.wrap import DeployedNetwork
-from mbvision.quantization import Histogram, Range
+from mbvision.quantization import CUTS, WHOLE, Histogram, Range, cut
 
 LAYERS = ("Conv", "Gemm", "MatMul")
 BETWEEN = ("Add", "Mul", "Relu", "Clip", "AveragePool", "MaxPool", "Resize", "Concat", "Reshape", "Flatten", "Squeeze")
 """What is computed in 8 bits where it lies between two layers; all else stays in float."""
-CUT = {"HardSwish": Range(-3, math.inf), "HardSigmoid": Range(-3, 3), "Relu": Range(0, math.inf)}
-"""Outside of these an activation gives what it gives at their ends, so 8 bits need not reach further.
-
-HardSwish and HardSigmoid: arXiv:1905.02244 section 5.2.
-"""
 
 
 def quantize(
@@ -115,7 +109,8 @@ def find_ranges(model: Any, nodes: Sequence[Any], pictures: Sequence[Tensor]) ->
         for name in node.input:
             users.setdefault(name, []).append(node)
     ends = last_tensors(names, users, {node.name for node in nodes})
-    return {name: cut(one.whole() if name in ends else one.best(), users.get(name, [])) for name, one in seen.items()}
+    bounds = {name: [CUTS.get(node.op_type.lower(), WHOLE) for node in users.get(name, [])] for name in names}
+    return {name: cut(one.whole() if name in ends else one.best(), bounds[name]) for name, one in seen.items()}
 
 
 def last_tensors(names: Sequence[str], users: Mapping[str, Sequence[Any]], chosen: Collection[str]) -> set[str]:
@@ -133,13 +128,6 @@ def last_tensors(names: Sequence[str], users: Mapping[str, Sequence[Any]], chose
         if not (own | reached(own, edges)) & set(chosen):
             found.add(name)
     return found
-
-
-def cut(span: Range, users: Sequence[Any]) -> Range:
-    """The part of a range that the nodes which read the tensor can tell from its ends."""
-    if not users or not all(node.op_type in CUT for node in users):
-        return span
-    return span.within(min(CUT[node.op_type].low for node in users), max(CUT[node.op_type].high for node in users))
 
 
 def slim(path: Path, metadata: Mapping[str, str]) -> None:

@@ -1,7 +1,6 @@
 """What 8 bits in one layer alone do to a network's raw outputs, layer by layer."""
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -11,22 +10,12 @@ from torch import Tensor, nn
 
 from mbvision.backbones.blocks import ConvNormAct, SqueezeExcite
 from mbvision.network import Network
-from mbvision.quantization import Histogram, Range, decibels, rounded, rounded_weights
+from mbvision.quantization import CUTS, WHOLE, Histogram, Range, decibels, rounded, rounded_weights
 
 LEAST, GAP, FEW = 20.0, 10.0, 0.1
 """When a layer stays in float: see `stay_float`. 20 dB are a noise of a hundredth, 10 dB ten times the noise."""
 SEEN, MEASURED = 64, 16
 """So many of the calibration pictures give the ranges; so many of these are run once for every layer."""
-CUTS: Mapping[type[nn.Module], Range] = {
-    nn.ReLU: Range(0, math.inf),
-    nn.ReLU6: Range(0, 6),
-    nn.Hardswish: Range(-3, math.inf),
-    nn.Hardsigmoid: Range(-3, 3),
-}
-"""Outside of these an activation gives what it gives at their ends, so 8 bits need not reach further.
-
-The last two: arXiv:1905.02244 section 5.2.
-"""
 
 
 Take = Callable[[Histogram, Tensor], None]
@@ -65,7 +54,7 @@ def cuts(network: nn.Module) -> dict[str, Range]:
             pairs.append((f"{name}.conv", module.act))
         elif isinstance(module, SqueezeExcite):
             pairs += [(f"{name}.reduce", module.act), (f"{name}.expand", module.gate)]
-    return {name: CUTS[type(act)] for name, act in pairs if type(act) in CUTS}
+    return {name: CUTS.get(type(act).__name__.lower(), WHOLE) for name, act in pairs}
 
 
 @torch.no_grad()
@@ -81,10 +70,9 @@ def layer_spans(network: nn.Module, pictures: Sequence[Float[Tensor, "B 3 H W"]]
             for images in pictures:
                 network(images)
     bounds = cuts(network)
-    whole = Range(-math.inf, math.inf)
     found = {}
     for name, (inputs, outputs) in seen.items():
-        found[name] = Spans(inputs.best(), outputs.best().within(*bounds.get(name, whole)))
+        found[name] = Spans(inputs.best(), outputs.best().within(*bounds.get(name, WHOLE)))
     return found
 
 
@@ -142,7 +130,7 @@ def sensitivity(network: Network, pictures: Sequence[Float[Tensor, "B 3 H W"]]) 
 
 def tensors(raw: Any) -> dict[str, Tensor]:
     """A head's raw output by name."""
-    named: dict[str, Any] = raw._asdict() if isinstance(raw, tuple) else {"output": raw}  # type: ignore[attr-defined]
+    named: dict[str, Any] = raw._asdict() if hasattr(raw, "_asdict") else {"output": raw}
     return {key: value for key, value in named.items() if isinstance(value, Tensor)}
 
 

@@ -174,7 +174,7 @@ class RunCheckpoints(Checkpoint):
     @staticmethod
     def _log_losses(trainer: L.Trainer) -> None:
         """The row of this step, which Lightning adds after the callbacks only: the run that goes on would lack it."""
-        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]  # Lightning's own
+        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]  # set by its loggers
             losses = {key: float(value) for key, value in trainer.logged_metrics.items() if key.startswith("train/")}
             for log in trainer.loggers:
                 if isinstance(log, RunLog):

@@ -21,7 +21,7 @@ class NoSignalHandlers:
 
 def leave_signals_alone(trainer: L.Trainer) -> L.Trainer:
     """The same trainer without signal handlers of its own; Lightning 2.6 has no public switch for that."""
-    trainer._signal_connector = NoSignalHandlers()  # type: ignore[assignment]  # of the two methods that are called
+    trainer._signal_connector = NoSignalHandlers()  # type: ignore[assignment]  # has all that is called
     return trainer
 
 

@@ -146,9 +146,13 @@ def load(
 
     Raises `CheckpointError` if the file cannot be used, `ConfigError` for what is not to be had here.
     """
-    (network, tasks, about), device = open_on(
-        Path(path), device, runtime=runtime, precision=precision, pictures=pictures
-    )
+    model, device = open_on(Path(path), device, runtime=runtime, precision=precision, pictures=pictures)
+    return predictor_of(model, device)
+
+
+def predictor_of(model: Model, device: str) -> Predictor:
+    """A network, its tasks and its description, ready to predict."""
+    network, tasks, about = model
     return Predictor(
         network=network,
         tasks=tasks,

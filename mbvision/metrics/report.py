@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,8 @@ def format_table(metrics: Mapping[str, Any]) -> str:
             shown = sorted(found, key=lambda name: per_class[name][columns[0]])[:WORST]
         rows = [["class", *columns]]
         rows += [[name, *(_cell(per_class[name].get(key)) for key in columns)] for name in shown]
-        lines += ["", *_align(rows)]
+        heads, *table = aligned(rows)
+        lines += ["", heads, "-" * len(heads), *table]
         if len(shown) < len(per_class):
             lines.append(f"the {len(shown)} lowest of {len(per_class)} classes; output=FILE.json has all")
     return "\n".join(lines)
@@ -91,11 +92,10 @@ def _cell(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
-def _align(rows: list[list[str]]) -> list[str]:
-    """Rows of cells as lines: the first column flush left, numbers flush right, a rule below the heads."""
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as lines: the first column flush left, the others flush right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
+    return [
         "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
         for row in rows
     ]
-    return [lines[0], "-" * len(lines[0]), *lines[1:]]

@@ -124,8 +124,8 @@ def compare(folder: Path, pair: LRASPPPair, size: tuple[int, int], *, quick: boo
     theirs = PlainLoop(pair, short_side)
     ours = {"mbvision": OurLoop(pair, input_size)}
     if not quick and find_spec("onnxruntime") and find_spec("onnxscript"):
-        written = folder / f"{input_size[0]}x{input_size[1]}.onnx"
-        exported = in_onnxruntime(pair.ours, segmentation_tasks(), input_size, written)
+        path = folder / f"{input_size[0]}x{input_size[1]}.onnx"
+        exported = in_onnxruntime(pair.ours, segmentation_tasks(), input_size, path)
         ours["mbvision, ONNX Runtime"] = OurLoop(pair, input_size, exported)
     fitting = [cv2.resize(image, input_size[::-1]) for image in clip[:3]]
     checks = []

@@ -89,15 +89,23 @@ def test_selection_in_the_file_is_exact_for_every_picture_of_a_batch(tmp_path: P
         assert one.names == other.names
 
 
-def test_one_file_takes_any_size(tmp_path: Path) -> None:
-    source = write_checkpoint(tmp_path / "a.ckpt", "task=ssdlite")
-    done = export(source, tmp_path / "a.onnx", pictures=sample_pictures, dynamic=["batch", "height", "width"])
+@pytest.mark.parametrize("name", ["a.onnx", "a.pt2"])
+def test_one_file_takes_any_size(joint: Path, tmp_path: Path, name: str) -> None:
+    done = export(
+        joint,
+        tmp_path / name,
+        format="onnx" if name == "a.onnx" else "torch_export",
+        pictures=sample_pictures,
+        dynamic=["batch", "height", "width"],
+        masks="logits",
+    )
     assert done.runtime is not None
-    for shape in ((1, 3, 64, 64), (3, 3, 97, 131)):
+    # maps of 1x1 come after stride 32 in the first, and more than one window of the large pool in the last
+    for shape in ((1, 3, 32, 64), (3, 3, 97, 131), (1, 3, 64, 1140)):
         images = np.random.default_rng(0).random(shape, dtype=np.float32)
         expected, found = done.eager.run(images), done.runtime.run(images)
-        for name, values in expected.items():
-            np.testing.assert_allclose(found[name], values, rtol=1e-4, atol=1e-4)
+        for output, values in expected.items():
+            np.testing.assert_allclose(found[output], values, rtol=1e-4, atol=1e-4)
 
 
 def test_a_file_with_other_numbers_is_not_left_behind(

@@ -8,7 +8,7 @@ from mbvision.heads.lraspp import LargePool
 
 
 class AnySizePool(nn.Module):
-    """What `mbvision.heads.lraspp.LargePool` gives, from products with matrices: its kernel depends on the size."""
+    """What `mbvision.heads.lraspp.LargePool` gives, from running sums: its kernel depends on the size of the map."""
 
     def __init__(self, *, like: LargePool) -> None:
         super().__init__()
@@ -16,14 +16,15 @@ class AnySizePool(nn.Module):
 
     def forward(self, inputs: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C h2 w2"]:
         """The same coarse grid of means."""
-        rows = self._means(inputs.shape[2], self.stride[0], inputs)
-        columns = self._means(inputs.shape[3], self.stride[1], inputs)
-        return ((inputs @ columns.T).transpose(2, 3) @ rows.T).transpose(2, 3)
+        for axis, stride in zip((2, 3), self.stride, strict=True):
+            inputs = self._means(inputs, axis, stride)
+        return inputs
 
-    def _means(self, side: int, stride: int, like: Tensor) -> Float[Tensor, "n side"]:
-        """A row for each window along an axis; where the kernel does not fit into it, one row over all of it."""
-        last = torch.sym_max(side - self.kernel, 0)
-        first = torch.arange(0, last + 1, stride, device=like.device)[:, None]
-        place = torch.arange(side, device=like.device)[None]
-        inside = ((place >= first) & (place < first + self.kernel)).to(like.dtype)
-        return inside / inside.sum(dim=1, keepdim=True)
+    def _means(self, inputs: Tensor, axis: int, stride: int) -> Tensor:
+        """The mean of each window along an axis; where the kernel does not fit into it, that of all of it."""
+        side = inputs.shape[axis]
+        first = torch.arange(0, torch.sym_max(side - self.kernel, 0) + 1, stride, device=inputs.device)
+        width = torch.sym_min(self.kernel, side)
+        none = torch.zeros_like(inputs.narrow(axis, 0, 1))
+        sums = torch.cat([none, inputs.cumsum(axis)], dim=axis)
+        return (sums.index_select(axis, first + width) - sums.index_select(axis, first)) / width

@@ -15,12 +15,16 @@ from mbvision.deploy.wrap import DeployedNetwork
 AXES = ("batch", "channels", "height", "width")
 SMALLEST = {"batch": 1, "height": 32, "width": 32}
 """The least that a dynamic axis may be: no network takes a smaller input."""
+TRACED = {"height": 1280, "width": 1312}
+"""What a dynamic side is while the graph is made: no map has a side of 1 then, which torch would hold to be fixed."""
 
 
 def traced(network: DeployedNetwork, example: Tensor, dynamic: Sequence[str]) -> torch.export.ExportedProgram:
     """The graph of a network; ``dynamic`` are the axes of the input, of batch, height and width, that are not fixed."""
     axes = {AXES.index(name): torch.export.Dim(name, min=SMALLEST[name]) for name in dynamic}
-    return torch.export.export(network, (example,), dynamic_shapes=(axes,))
+    shape = [TRACED[name] if name in TRACED and name in dynamic else side for name, side in zip(AXES, example.shape)]
+    with torch.fx.experimental._config.patch(backed_size_oblivious=True):  # without, a side of 1 would be refused
+        return torch.export.export(network, (example.new_empty(shape),), dynamic_shapes=(axes,))
 
 
 def export(

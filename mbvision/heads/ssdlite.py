@@ -126,4 +126,7 @@ def _predictor(channels: int, out: int, kind: Kind, conv: Conv) -> nn.Module:
 
 def _flatten(x: Float[Tensor, "B AK H W"], columns: int) -> Float[Tensor, "B HWA K"]:
     """Anchors of a cell lie together; a view where the map is channels-last."""
-    return x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, columns)
+    cells = x.permute(0, 2, 3, 1).clone(
+        memory_format=torch.contiguous_format
+    )  # always: a graph for any size cannot ask
+    return cells.view(x.shape[0], -1, columns)

@@ -213,6 +213,7 @@ def test_other_formats_give_the_same_numbers(format: str, suffix: str, joint: Pa
         pytest.importorskip(format, reason=f"{format} is not installed")
     done = export(joint, tmp_path / f"a{suffix}", format=format, pictures=sample_pictures, masks="logits")
     assert done.parity is not None and done.parity.largest < 1e-4 and done.parity.worst_agreement == 1
+    assert str(Path(mbvision.__file__).parent).encode() not in done.path.read_bytes()
     if format != "torch_export":
         ours, theirs = mbvision.load(joint, device="cpu"), mbvision.load(done.path)
         np.testing.assert_allclose(ours.predict(picture(0)).scores, theirs.predict(picture(0)).scores, atol=1e-5)

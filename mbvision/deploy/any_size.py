@@ -1,5 +1,7 @@
 """Parts of a network from operations that a graph can hold where it does not know the sizes of its maps."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -24,7 +26,7 @@ class AnySizePool(nn.Module):
         """The mean of each window along an axis; where the kernel does not fit into it, that of all of it."""
         side = inputs.shape[axis]
         first = torch.arange(0, torch.sym_max(side - self.kernel, 0) + 1, stride, device=inputs.device)
-        width = torch.sym_min(self.kernel, side)
+        width: Any = torch.sym_min(self.kernel, side)
         none = torch.zeros_like(inputs.narrow(axis, 0, 1))
         sums = torch.cat([none, inputs.cumsum(axis)], dim=axis)
         return (sums.index_select(axis, first + width) - sums.index_select(axis, first)) / width

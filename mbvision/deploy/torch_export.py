@@ -22,8 +22,10 @@ TRACED = {"height": 1280, "width": 1312}
 def traced(network: DeployedNetwork, example: Tensor, dynamic: Sequence[str]) -> torch.export.ExportedProgram:
     """The graph of a network; ``dynamic`` are the axes of the input, of batch, height and width, that are not fixed."""
     axes = {AXES.index(name): torch.export.Dim(name, min=SMALLEST[name]) for name in dynamic}
-    shape = [TRACED[name] if name in TRACED and name in dynamic else side for name, side in zip(AXES, example.shape)]
-    with torch.fx.experimental._config.patch(backed_size_oblivious=True):  # without, a side of 1 would be refused
+    sides = {AXES.index(name): TRACED[name] for name in dynamic if name in TRACED}
+    shape = [sides.get(axis, side) for axis, side in enumerate(example.shape)]
+    config: Any = torch.fx.experimental._config
+    with config.patch(backed_size_oblivious=True):  # without, a side of 1 would be refused
         return torch.export.export(network, (example.new_empty(shape),), dynamic_shapes=(axes,))
 
 
@@ -31,7 +33,11 @@ def export(
     network: DeployedNetwork, example: Tensor, path: Path, *, dynamic: Sequence[str], metadata: Mapping[str, str]
 ) -> None:
     """Write the file; the metadata are files beside the graph, ``extra_files`` to ``torch.export.load``."""
-    torch.export.save(traced(network, example, dynamic), path, extra_files=dict(metadata))
+    program = traced(network, example, dynamic)
+    program.example_inputs = None  # it would be saved too
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # lines of source code, by their paths on this machine
+    torch.export.save(program, path, extra_files=dict(metadata))
 
 
 class TorchExport(Runtime):

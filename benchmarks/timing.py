@@ -5,14 +5,17 @@ CPU time is that of the whole process, so other programs on the machine hardly m
 
 import argparse
 import json
+import multiprocessing
 import os
 import platform
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +79,59 @@ def measure(cases: Sequence[Case], *, rounds: int, divide: int = 1, warm_up: boo
             if turn >= 0:
                 cpu[case.name].append(1000 * cpu_s / divide)
                 wall[case.name].append(1000 * wall_s / divide)
-    medians = {case.name: (statistics.median(cpu[case.name]), statistics.median(wall[case.name])) for case in cases}
-    base_cpu, base_wall = medians[cases[0].name]
+    return _rows(cpu, wall)
+
+
+def measure_apart(
+    sides: Mapping[str, Callable[[], Mapping[str, Callable[[], object]]]], *, rounds: int
+) -> dict[str, list[Row]]:
+    """As `measure`, with each side in a process of its own, as its users run it: none inherits another's memory.
+
+    A side makes its functions there, once; returned are the rows for each name of a function. Functions run once
+    without being timed.
+    """
+    context = multiprocessing.get_context("spawn")
+    with ExitStack() as stack:
+        pipes = {}
+        for name, make in sides.items():
+            pipes[name], end = context.Pipe()
+            process = context.Process(target=_serve, args=(make, end), daemon=True)
+            process.start()
+            end.close()
+            stack.callback(process.terminate)
+        able = {name: pipe.recv() for name, pipe in pipes.items()}
+        found = {}
+        for part in dict.fromkeys(part for parts in able.values() for part in parts):
+            own = {name: pipe for name, pipe in pipes.items() if part in able[name]}
+            cpu: dict[str, list[float]] = {name: [] for name in own}
+            wall: dict[str, list[float]] = {name: [] for name in own}
+            for turn in range(rounds):
+                for name in own if turn % 2 == 0 else reversed(own):
+                    own[name].send(part)
+                    cpu_s, wall_s = own[name].recv()
+                    cpu[name].append(1000 * cpu_s)
+                    wall[name].append(1000 * wall_s)
+            found[part] = _rows(cpu, wall)
+    return found
+
+
+def _serve(make: Callable[[], Mapping[str, Callable[[], object]]], pipe: Connection) -> None:
+    one_thread()
+    with torch.inference_mode():
+        functions = make()
+        for function in functions.values():
+            function()
+        pipe.send(list(functions))
+        while True:
+            function = functions[pipe.recv()]
+            wall_start, cpu_start = time.perf_counter(), time.process_time()
+            function()
+            pipe.send((time.process_time() - cpu_start, time.perf_counter() - wall_start))
+
+
+def _rows(cpu: Mapping[str, Sequence[float]], wall: Mapping[str, Sequence[float]]) -> list[Row]:
+    medians = {name: (statistics.median(cpu[name]), statistics.median(wall[name])) for name in cpu}
+    base_cpu, base_wall = next(iter(medians.values()))
     return [
         Row(name=name, cpu_ms=c, wall_ms=w, cpu_ratio=base_cpu / c, wall_ratio=base_wall / w)
         for name, (c, w) in medians.items()

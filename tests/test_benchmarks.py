@@ -1,13 +1,16 @@
 """Every benchmark runs in its quick form; it stops by itself where the two sides differ. Nothing timed is asserted."""
 
 import json
+import os
+from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks.timing import Case, check, measure
+from benchmarks.timing import Case, check, measure, measure_apart
 
 NAMES = (
     "coco_evaluation",
@@ -52,6 +55,28 @@ def test_cases_take_turns_and_what_prepares_them_is_run_before_each() -> None:
     rows = measure(cases, rounds=2)
     assert [row.name for row in rows] == ["a", "b"]
     assert calls == ["b", "prepare", "a", "prepare", "a", "b", "b", "prepare", "a"]
+
+
+def _note(name: str, file: Path) -> dict[str, Callable[[], object]]:
+    """Functions that write down who called them, and where."""
+
+    def write(part: str) -> None:
+        with file.open("a") as notes:
+            notes.write(f"{part} {name} {os.getpid()}\n")
+
+    return {part: partial(write, part) for part in (("core", "whole") if name == "a" else ("core",))}
+
+
+def test_sides_in_processes_of_their_own_take_turns(tmp_path: Path) -> None:
+    sides = {name: partial(_note, name, tmp_path / name) for name in ("a", "b")}
+    rows = measure_apart(sides, rounds=3)
+    assert {part: [row.name for row in own] for part, own in rows.items()} == {"core": ["a", "b"], "whole": ["a"]}
+    lines = [line.split() for name in ("a", "b") for line in (tmp_path / name).read_text().splitlines()]
+    assert [f"{part} {name}" for part, name, _ in lines] == [
+        *("core a", "whole a", "core a", "core a", "core a", "whole a", "whole a", "whole a"),
+        *("core b",) * 4,
+    ]
+    assert len({pid for *_, pid in lines} - {str(os.getpid())}) == 2
 
 
 def test_a_check_that_fails_stops_the_benchmark() -> None:

@@ -108,6 +108,22 @@ def test_one_file_takes_any_size(joint: Path, tmp_path: Path, name: str) -> None
             np.testing.assert_allclose(found[output], values, rtol=1e-4, atol=1e-4)
 
 
+def test_openvino_names_the_first_of_equal_classes(tmp_path: Path) -> None:
+    openvino = pytest.importorskip("openvino", reason="openvino is not installed")
+    from openvino import opset13 as ops
+
+    from mbvision.deploy.openvino import quicken_argmax
+
+    values = ops.parameter([2, 5, 3, 4], np.float32)
+    found = ops.topk(values, ops.constant(1), 1, "max", "index").output(1)
+    model = openvino.Model([found], [values])
+    quicken_argmax(model)
+    assert "TopK" not in {node.get_type_name() for node in model.get_ordered_ops()}
+    given = np.random.default_rng(0).integers(0, 3, (2, 5, 3, 4)).astype(np.float32)
+    (answer,) = openvino.Core().compile_model(model, "CPU")(given).values()
+    np.testing.assert_array_equal(answer[:, 0], given.argmax(axis=1))
+
+
 def test_a_file_with_other_numbers_is_not_left_behind(
     joint: Path, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -34,9 +35,29 @@ def convert(source: Path, path: Path, metadata: Mapping[str, str]) -> None:
     import openvino
 
     model = openvino.convert_model(source)
+    quicken_argmax(model)
     for key, value in metadata.items():
         model.set_rt_info(value, [SECTION, key])
     openvino.save_model(model, path, compress_to_fp16=False)
+
+
+def quicken_argmax(model: Any) -> None:
+    """The same from two reductions: the sort that OpenVINO makes of it takes as long as all layers of LR-ASPP."""
+    import openvino.opset13 as ops
+
+    for node in model.get_ordered_ops():
+        if node.get_type_name() != "TopK" or node.output(0).get_target_inputs():
+            continue
+        values, found = node.input_value(0), node.output(1)
+        axis = node.get_attributes()["axis"]
+        classes = values.get_partial_shape()[axis].get_length()
+        shape = [classes if place == axis else 1 for place in range(len(values.get_partial_shape()))]
+        numbers = ops.constant(np.arange(classes, dtype=np.float32).reshape(shape))
+        best = ops.reduce_max(values, ops.constant([axis]), keep_dims=True)
+        numbers = ops.select(ops.equal(values, best), numbers, ops.constant(np.float32(classes)))
+        first = ops.convert(ops.reduce_min(numbers, ops.constant([axis]), keep_dims=True), found.get_element_type())
+        for user in found.get_target_inputs():
+            user.replace_source_output(first.output(0))
 
 
 class OpenVino(Runtime):

@@ -125,8 +125,6 @@ def _predictor(channels: int, out: int, kind: Kind, conv: Conv) -> nn.Module:
 
 
 def _flatten(x: Float[Tensor, "B AK H W"], columns: int) -> Float[Tensor, "B HWA K"]:
-    """Anchors of a cell lie together; a view where the map is channels-last."""
-    cells = x.permute(0, 2, 3, 1).clone(
-        memory_format=torch.contiguous_format
-    )  # always: a graph for any size cannot ask
+    """Anchors of a cell lie together. Copied even where a view would do: a graph for any size cannot ask."""
+    cells = x.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format)
     return cells.view(x.shape[0], -1, columns)

@@ -122,6 +122,10 @@ def test_openvino_names_the_first_of_equal_classes(tmp_path: Path) -> None:
     given = np.random.default_rng(0).integers(0, 3, (2, 5, 3, 4)).astype(np.float32)
     (answer,) = openvino.Core().compile_model(model, "CPU")(given).values()
     np.testing.assert_array_equal(answer[:, 0], given.argmax(axis=1))
+    others = [ops.topk(values, ops.constant(k), 1, mode, "index").output(1) for k, mode in ((2, "max"), (1, "min"))]
+    model = openvino.Model(others, [values])
+    quicken_argmax(model)
+    assert [node.get_type_name() for node in model.get_ordered_ops()].count("TopK") == 2
 
 
 def test_a_file_with_other_numbers_is_not_left_behind(

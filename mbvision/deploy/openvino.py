@@ -50,6 +50,8 @@ def quicken_argmax(model: Any) -> None:
             continue
         values, found = node.input_value(0), node.output(1)
         axis = node.get_attributes()["axis"]
+        if node.get_attributes()["mode"] != "max" or found.get_partial_shape()[axis] != 1:
+            continue  # not the best one alone
         classes = values.get_partial_shape()[axis].get_length()
         shape = [classes if place == axis else 1 for place in range(len(values.get_partial_shape()))]
         numbers = ops.constant(np.arange(classes, dtype=np.float32).reshape(shape))

@@ -89,12 +89,14 @@ def test_selection_in_the_file_is_exact_for_every_picture_of_a_batch(tmp_path: P
         assert one.names == other.names
 
 
-@pytest.mark.parametrize("name", ["a.onnx", "a.pt2"])
-def test_one_file_takes_any_size(joint: Path, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(("format", "name"), [("onnx", "a.onnx"), ("torch_export", "a.pt2"), ("openvino", "a.xml")])
+def test_one_file_takes_any_size(joint: Path, tmp_path: Path, format: str, name: str) -> None:
+    if format == "openvino":
+        pytest.importorskip(format, reason=f"{format} is not installed")
     done = export(
         joint,
         tmp_path / name,
-        format="onnx" if name == "a.onnx" else "torch_export",
+        format=format,
         pictures=sample_pictures,
         dynamic=["batch", "height", "width"],
         masks="logits",

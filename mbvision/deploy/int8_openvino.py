@@ -49,7 +49,7 @@ def quantize(
         quantized.set_rt_info(value, [SECTION, key])
     slim(quantized)
     openvino.save_model(quantized, path, compress_to_fp16=False)
-    path.write_text(re.sub(r">\s+<", "><", path.read_text()))
+    path.write_text(brief(path.read_text()))
 
 
 def left_alone(model: Any, network: DeployedNetwork, keep_float: Collection[str]) -> list[str]:
@@ -92,3 +92,9 @@ def slim(model: Any) -> None:
                 first, second = one.input_value(bound).get_node(), one.input_value(again).get_node()
                 if np.array_equal(first.data, second.data):
                     one.input(again).replace_source_output(one.input_value(bound))
+
+
+def brief(graph: str) -> str:
+    """The text of a graph without blanks, and without the shapes between operations, which its reader works out."""
+    tags = re.sub(r">\s+<", "><", graph)
+    return re.sub(r"(<port [^>]*[^/>])></port>", r"\1/>", re.sub(r"<dim>-?\d+</dim>", "", tags))

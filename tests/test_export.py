@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import mbvision
 from mbvision.commands import evaluate, predict, run
@@ -15,9 +16,11 @@ from mbvision.commands import export as command
 from mbvision.data.frames import PictureSequence
 from mbvision.deploy import formats, onnx
 from mbvision.deploy.export import export
+from mbvision.deploy.parity import LIKE_BOX, SAME_BOX, agreement
 from mbvision.deploy.samples import sample_pictures
 from mbvision.draw import save_image
 from mbvision.errors import CheckpointError, ConfigError, ExportError
+from mbvision.structures import Detections
 from tests.tiny_checkpoints import write_checkpoint
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
@@ -87,6 +90,17 @@ def test_selection_in_the_file_is_exact_for_every_picture_of_a_batch(tmp_path: P
     for one, other in zip(ours.predict(pictures), theirs.predict(pictures), strict=True):
         np.testing.assert_allclose(one.scores, other.scores, atol=1e-5)
         assert one.names == other.names
+
+
+def test_what_counts_as_the_same_detection_in_float_and_in_8_bits() -> None:
+    def found(*boxes: tuple[float, ...], label: int = 1) -> Detections:
+        labels = torch.full((len(boxes),), label)
+        return Detections(boxes=torch.tensor(boxes), scores=torch.linspace(1, 0.5, len(boxes)), labels=labels)
+
+    one = found((0, 0, 10, 10), (20, 20, 30, 40))
+    near = found((20, 20, 30, 40), (0, 0, 10, 8))  # the other way round, and one with an overlap of 0.8
+    assert [agreement(one, near, overlap) for overlap in (SAME_BOX, LIKE_BOX)] == [0.5, 1]
+    assert agreement(one, found((0, 0, 10, 10), (20, 20, 30, 40), label=2), LIKE_BOX) == 0
 
 
 @pytest.mark.parametrize(("format", "name"), [("onnx", "a.onnx"), ("torch_export", "a.pt2"), ("openvino", "a.xml")])

@@ -6,6 +6,7 @@ from typing import Any
 
 from mbvision.commands.receipt import Row, difference, evaluation, format_rows, latency, scored
 from mbvision.deploy.int8 import Quantized
+from mbvision.deploy.parity import LIKE_BOX
 from mbvision.deploy.sensitivity import GAP, LEAST, format_sensitivity
 from mbvision.errors import ExportError
 from mbvision.tasks.base import Task
@@ -21,7 +22,8 @@ def judge(done: Quantized, config: Mapping[str, Any], data: Sequence[str]) -> No
     print(f"in float ({why}): {', '.join(done.kept) or 'none'}")
     assert done.exported.parity is not None
     for head, share in done.exported.parity.agreement.items():
-        print(f"same predictions as the network, {head}: {share:.2%}")
+        how = f" (boxes that overlap by {LIKE_BOX:g})" if head == "detection" else ""
+        print(f"same predictions as the network, {head}{how}: {share:.2%}")
     rows = costs(done)
     if data:
         settings = evaluation(config, data)

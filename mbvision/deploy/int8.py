@@ -13,7 +13,7 @@ from torch import Tensor
 from mbvision.deploy.export import Exported, Pictures, Plan, megabytes, place, prepare
 from mbvision.deploy.exported import Eager
 from mbvision.deploy.formats import FORMATS
-from mbvision.deploy.parity import compare
+from mbvision.deploy.parity import LIKE_BOX, compare
 from mbvision.deploy.runtime import Runtime, require
 from mbvision.deploy.sensitivity import LayerNoise, quantisable, sensitivity, stay_float
 from mbvision.deploy.wrap import Masks
@@ -87,7 +87,7 @@ def export_int8(
         assert plan.format.runtime is not None
         runtime = plan.format.runtime(Path(folder) / output.name)
         shown = pictures(plan.size, batch)
-        parity = compare(plan.network, runtime, shown)
+        parity = compare(plan.network, runtime, shown, same_box=LIKE_BOX)
         eager = Eager(plan.network, plan.metadata)
         done = Exported(output, plan.network.output_names, eager, shown, runtime, parity, size)
         judge(Quantized(done, plan.format.runtime(before), float_size, table, kept))

@@ -18,7 +18,9 @@ from mbvision.structures import AttributeScores, ClassScores, Detections, Embedd
 BEST = 100
 """So many of the best detections of an image are compared."""
 SAME_BOX = 0.99
-"""Boxes that overlap by that much (IoU), and have the same label, are the same detection."""
+"""Boxes that overlap by that much (IoU), and have the same label, are the same detection of two float networks."""
+LIKE_BOX = 0.5
+"""The same for 8 bits, where all boxes move a little: the overlap at which AP50 counts a box as found."""
 
 
 class Parity(NamedTuple):
@@ -43,8 +45,14 @@ class Parity(NamedTuple):
 
 
 @torch.inference_mode()
-def compare(network: DeployedNetwork, runtime: Runtime, images: Sequence[Float[Tensor, "B 3 H W"]]) -> Parity:
-    """Run both on batches of images in 0..1."""
+def compare(
+    network: DeployedNetwork,
+    runtime: Runtime,
+    images: Sequence[Float[Tensor, "B 3 H W"]],
+    *,
+    same_box: float = SAME_BOX,
+) -> Parity:
+    """Run both on batches of images in 0..1; boxes of a label that overlap by ``same_box`` are the same detection."""
     exported = ExportedNetwork(runtime, network.outputs)
     names = dict(zip(network.output_names, network.outputs, strict=True))
     differences: dict[str, float] = {}
@@ -62,7 +70,7 @@ def compare(network: DeployedNetwork, runtime: Runtime, images: Sequence[Float[T
         for head, task in network.tasks.items():
             reader = ExportedTask(head, task)
             pairs = zip(reader.predict(ours[head], size), reader.predict(theirs[head], size), strict=True)
-            shares.setdefault(head, []).extend(agreement(one, other) for one, other in pairs)
+            shares.setdefault(head, []).extend(agreement(one, other, same_box) for one, other in pairs)
     return Parity(differences, {head: float(np.mean(own)) for head, own in shares.items()})
 
 
@@ -72,10 +80,10 @@ def _apart(ours: Tensor, theirs: Tensor) -> float:
     return math.inf if math.isnan(apart) else apart
 
 
-def agreement(one: Any, other: Any) -> float:
+def agreement(one: Any, other: Any, same_box: float) -> float:
     """The share of one image's predictions that are the same."""
     if isinstance(one, Detections):
-        return _same_detections(one, other)
+        return _same_detections(one, other, same_box)
     if isinstance(one, InputLabels):
         return float((one.labels == other.labels).mean())
     if isinstance(one, Segmentation):
@@ -88,12 +96,12 @@ def agreement(one: Any, other: Any) -> float:
     return float(one.scores.argmax() == other.scores.argmax())
 
 
-def _same_detections(one: Detections, other: Detections) -> float:
+def _same_detections(one: Detections, other: Detections, same_box: float) -> float:
     """Of the best detections of one, how many the other has too, wherever it ranks them."""
     boxes, labels = one.boxes[:BEST], one.labels[:BEST]
     if not len(boxes):
         return float(not len(other.boxes))
     if not len(other.boxes):
         return 0.0
-    same = (box_iou(boxes, other.boxes) >= SAME_BOX) & (labels[:, None] == other.labels)
+    same = (box_iou(boxes, other.boxes) >= same_box) & (labels[:, None] == other.labels)
     return float(same.any(dim=1).float().mean())

@@ -1,4 +1,4 @@
-"""How every benchmark here measures: cases turn about in one process on one thread, medians, one table, one JSON file.
+"""How every benchmark here measures: cases turn about on one thread, medians, one table, one JSON file.
 
 CPU time is that of the whole process, so other programs on the machine hardly move it; wall time they do.
 """
@@ -83,19 +83,19 @@ def measure(cases: Sequence[Case], *, rounds: int, divide: int = 1, warm_up: boo
 
 
 def measure_apart(
-    sides: Mapping[str, Callable[[], Mapping[str, Callable[[], object]]]], *, rounds: int
+    sides: Mapping[str, Callable[[], Mapping[str, Callable[[], object]]]], *, rounds: int, turn_s: float = 0.4
 ) -> dict[str, list[Row]]:
     """As `measure`, with each side in a process of its own, as its users run it: none inherits another's memory.
 
-    A side makes its functions there, once; returned are the rows for each name of a function. Functions run once
-    without being timed.
+    A side makes its functions there, once; returned are the rows for each name of a function. In its turn a side runs
+    one for ``turn_s``, as a camera's loop does, after a run that is not timed: what lies in the caches is its own then.
     """
     context = multiprocessing.get_context("spawn")
     with ExitStack() as stack:
         pipes = {}
         for name, make in sides.items():
             pipes[name], end = context.Pipe()
-            process = context.Process(target=_serve, args=(make, end), daemon=True)
+            process = context.Process(target=_serve, args=(make, end, turn_s), daemon=True)
             process.start()
             end.close()
             stack.callback(process.terminate)
@@ -115,7 +115,7 @@ def measure_apart(
     return found
 
 
-def _serve(make: Callable[[], Mapping[str, Callable[[], object]]], pipe: Connection) -> None:
+def _serve(make: Callable[[], Mapping[str, Callable[[], object]]], pipe: Connection, turn_s: float) -> None:
     one_thread()
     with torch.inference_mode():
         functions = make()
@@ -124,9 +124,12 @@ def _serve(make: Callable[[], Mapping[str, Callable[[], object]]], pipe: Connect
         pipe.send(list(functions))
         while True:
             function = functions[pipe.recv()]
-            wall_start, cpu_start = time.perf_counter(), time.process_time()
             function()
-            pipe.send((time.process_time() - cpu_start, time.perf_counter() - wall_start))
+            runs, wall_s, wall_start, cpu_start = 0, 0.0, time.perf_counter(), time.process_time()
+            while not runs or wall_s < turn_s:
+                function()
+                runs, wall_s = runs + 1, time.perf_counter() - wall_start
+            pipe.send(((time.process_time() - cpu_start) / runs, wall_s / runs))
 
 
 def _rows(cpu: Mapping[str, Sequence[float]], wall: Mapping[str, Sequence[float]]) -> list[Row]:

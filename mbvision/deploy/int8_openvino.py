@@ -1,5 +1,6 @@
 """OpenVINO's files in 8 bits, by nncf."""
 
+import logging
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ def quantize(
     import nncf
     import openvino
 
+    nncf.set_log_level(logging.WARNING)  # else a line for every operation that is left alone
     model = openvino.Core().read_model(source)
     ignored = left_alone(model, network, keep_float)
     quantized = nncf.quantize(

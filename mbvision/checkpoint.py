@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from mbvision import __version__
@@ -225,5 +225,10 @@ def export_safetensors(checkpoint: Path, path: Path) -> None:
     content = read(checkpoint)
     about = rebuild(content, checkpoint)[2]
     weights = {key: value.contiguous() for key, value in network_weights(content).items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(weights, path, metadata={"mbvision": json.dumps(about)})
+    write_safetensors(path, weights, {"mbvision": json.dumps(about)})
+
+
+def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """By way of bytes: what goes wrong while safetensors itself writes a file is no OSError."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(save(tensors, metadata))

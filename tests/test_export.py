@@ -117,7 +117,7 @@ def test_one_file_takes_any_size(joint: Path, tmp_path: Path, format: str, name:
     )
     assert done.runtime is not None
     # maps of 1x1 come after stride 32 in the first, and more than one window of the large pool in the last
-    for shape in ((1, 3, 32, 64), (3, 3, 97, 131), (1, 3, 64, 1140)):
+    for shape in ((1, 3, 32, 64), (3, 3, 97, 131), (1, 3, 64, 1140), (2, 3, 160, 96), (3, 3, 97, 131)):
         images = np.random.default_rng(0).random(shape, dtype=np.float32)
         expected, found = done.eager.run(images), done.runtime.run(images)
         for output, values in expected.items():
@@ -165,6 +165,14 @@ def test_a_file_with_other_numbers_is_not_left_behind(
     [
         (["format=onnx", "output=a.xml"], "format=onnx writes .onnx files"),
         (["format=keras", "output=a"], "format=keras: choose onnx"),
+        (
+            ["output=a.onxx"],
+            "a.onxx: give format=, or a file that ends in .onnx, .pt2, .xml, .pte, .mlpackage, .tflite",
+        ),
+        (["output=a.onnx", "keep_float=[foo]"], "keep_float= does nothing here: goes with quantize=int8"),
+        (["output=a.onnx", "split=val"], "split= does nothing here: goes with data="),
+        (["output=a.safetensors", "nms=true"], "nms= does nothing here: format=safetensors writes the weights alone"),
+        (["output=a.mlpackage", "data=scenes"], "data= does nothing here: format=coreml runs on macOS alone"),
         (["output=a.tflite"], "format=litert: its converter needs torch below 2.15, so an environment of its own: pip"),
         (["output=a.onnx", "dynamic=[depth]"], "dynamic=['depth']: format=onnx has dynamic axes for batch, height"),
         (["output=a.onnx", "masks=colours"], "masks='colours': choose labels or logits"),
@@ -180,6 +188,36 @@ def test_a_users_mistake_is_named(
     assert run(command.main, [f"checkpoint={joint}", *keys]) == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a.onnx", "a.safetensors", "a.mlpackage"])
+def test_a_folder_in_the_way_stays(name: str, joint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if name == "a.mlpackage":
+        pytest.importorskip("coremltools", reason="coremltools is not installed")
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "precious").touch()
+    assert run(command.main, [f"checkpoint={joint}", f"output={tmp_path / name}"]) == 2
+    assert re.search(f"{name} is a folder|{name}: Is a directory", capsys.readouterr().err)
+    assert [path.name for path in tmp_path.rglob("*")] == [name, "precious"]
+
+
+def test_the_checkpoint_itself_is_not_written_over(
+    joint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = joint.read_bytes()
+    for name in ("a.ckpt", "linked.safetensors"):
+        if not joint.with_name(name).exists():
+            joint.with_name(name).symlink_to(joint)
+        assert run(command.main, [f"checkpoint={joint}", "format=safetensors", f"output={joint.with_name(name)}"]) == 2
+        assert "is the checkpoint itself" in capsys.readouterr().err
+    joint.with_name("linked.safetensors").unlink()
+    assert joint.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["a.onnx", "a.safetensors"])
+def test_a_place_that_cannot_be_written_is_named(name: str, joint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(command.main, [f"checkpoint={joint}", f"output=/proc/{name}"]) == 2
+    assert f"error: /proc/{name}: No such file or directory" in capsys.readouterr().err
 
 
 def test_a_missing_package_is_named_with_its_extra(

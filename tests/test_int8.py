@@ -248,6 +248,7 @@ def test_pictures_are_drawn_by_the_seed_and_fitted_as_the_checkpoint_says(plain:
         (["output=a.onnx", "calibration=SEEN", "keep_float=[backbone.stem]"], "did you mean backbone.stem.conv?"),
         (["output=a.onnx", "calibration=SEEN", "keep_float=stem"], "keep_float=stem: give a list of layers"),
         (["output=a.onnx", "quantize=int4"], "quantize=int4"),
+        (["output=a.onnx", "calibration=SEEN", "max_drop=0.5"], "max_drop= does nothing here: goes with data="),
         (["output=a.onnx", "max_drop=-1"], "max_drop=-1"),
     ],
 )

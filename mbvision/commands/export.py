@@ -1,6 +1,6 @@
 """``export``: a checkpoint as a file for another runtime, compared with it, or its weights alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +35,14 @@ Export a checkpoint: python tools/export.py checkpoint=best.ckpt format=onnx out
   format=torchvision      a state dict for torchvision's model of the same network; what builds it there is printed
   format=timm             the same for timm's; pretrained=FILE and backbone.weights=FILE read all three
 
-The file is run at once and compared with the network; one that differs is not left behind.
+The file is run at once and compared with the network; in float one that differs is not left behind, in 8 bits one that
+loses more than max_drop on data=.
 In Python: model = mbvision.load("model.onnx"); result = model.predict("picture.jpg")"""
 
 WEIGHTS = ("safetensors", "torchvision", "timm")
+GRAPH = ("nms", "masks", "input_size", "dynamic", "batch")
+INT8 = ("calibration", "calibration_pictures", "calibration_seed", "keep_float", "max_drop")
+SCORED = ("split", "max_drop")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -49,18 +53,41 @@ def main(arguments: Sequence[str]) -> int:
     config = compose_config("export", arguments)
     from mbvision.deploy.formats import FORMATS  # slow to import
 
-    output = Path(config["output"])
-    suffixes = {one.suffix: name for name, one in FORMATS.items()} | {".tflite": "litert"}
-    name = config["format"] or suffixes.get(output.suffix.lower(), "safetensors")
+    source, output = Path(config["checkpoint"]), Path(config["output"])
+    suffixes = {one.suffix: name for name, one in FORMATS.items()} | {".tflite": "litert", ".safetensors": WEIGHTS[0]}
+    name = config["format"] or suffixes.get(output.suffix.lower())
+    if name is None:
+        raise ConfigError(f"output={output}: give format=, or a file that ends in {', '.join(suffixes)}")
     if name not in (*WEIGHTS, *FORMATS, "litert"):
         raise ConfigError(f"format={name}: choose {', '.join((*FORMATS, *WEIGHTS))}")
     if config["quantize"] and name in WEIGHTS:
         raise ConfigError(f"quantize=int8: format={name} has none; choose onnx, openvino, executorch")
+    if output.exists() and output.samefile(source):
+        raise ConfigError(f"output={output} is the checkpoint itself; give another file")
+    data = [one for one in arguments if one.startswith(("data=", "data."))]
+    refuse_unused([one.partition("=")[0] for one in arguments], name, int8=bool(config["quantize"]), data=bool(data))
     if name in WEIGHTS:
-        write_weights(Path(config["checkpoint"]), output, name)
+        write_weights(source, output, name)
+    elif config["quantize"]:
+        write_int8(config, name, data)
     else:
-        write_network(config, name, [one for one in arguments if one.startswith(("data=", "data."))])
+        write_network(config, name, data)
     return 0
+
+
+def refuse_unused(given: Collection[str], name: str, *, int8: bool, data: bool) -> None:
+    """Raise ConfigError for a key that was given and would do nothing."""
+    without: list[tuple[bool, Sequence[str], str]] = [
+        (name in WEIGHTS, GRAPH, f"format={name} writes the weights alone"),
+        (not int8, INT8, "goes with quantize=int8"),
+        (not data, SCORED, "goes with data=, on which network and file are scored"),
+    ]
+    for unused, keys, why in without:
+        if unused and (idle := [key for key in keys if key in given]):
+            raise ConfigError(f"{idle[0]}= does nothing here: {why}")
+    if data and name in (*WEIGHTS, "coreml"):
+        what = "runs on macOS alone" if name == "coreml" else "writes the weights alone"
+        raise ConfigError(f"data= does nothing here: format={name} {what}, and is not scored")
 
 
 def write_weights(source: Path, output: Path, name: str) -> None:
@@ -85,9 +112,6 @@ def write_network(config: Mapping[str, Any], name: str, data: Sequence[str]) -> 
     from mbvision.deploy.export import export
     from mbvision.deploy.samples import sample_pictures
 
-    if config["quantize"]:
-        write_int8(config, name, data)
-        return
     source, output = Path(config["checkpoint"]), Path(config["output"])
     size = input_size(config) if config["input_size"] is not None else None
     done = export(

@@ -32,6 +32,8 @@ def judge(done: Quantized, config: Mapping[str, Any], data: Sequence[str]) -> No
         after = scored(done.exported.runtime, done.exported.path, settings)
         rows = [*differences(before, after), *rows]
     print(format_rows([HEADS, *rows]))
+    if not data:
+        print("what that does to the score was not measured: give data=")
     if data:
         check_drop(done, before, after, config["max_drop"])
 

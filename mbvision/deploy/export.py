@@ -2,7 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from mbvision.deploy.parity import Parity, compare
 from mbvision.deploy.runtime import Runtime, require
 from mbvision.deploy.wrap import DeployedNetwork, Masks
 from mbvision.errors import ConfigError, ExportError
+from mbvision.writing import writing
 
 Pictures = Callable[[tuple[int, int], int], Sequence[Tensor]]
 TOLERANCE = 1e-3
@@ -56,26 +58,26 @@ def export(
 ) -> Exported:
     """Write a checkpoint in another format, run the file on the pictures, and compare.
 
-    ``pictures`` gives batches in 0..1 for an input size and a number of images. The input has ``batch`` images of
-    ``input_size`` but for the ``dynamic`` axes of it, by default the batch where the format allows that. Raises
-    ExportError, and leaves no file, where the numbers differ by more than `TOLERANCE` or predictions by more than
-    `SAME`; ConfigError for what the format does not have, and for missing packages.
+    ``pictures`` gives batches in 0..1 for an input size and a number of images; of axes that are ``dynamic`` another
+    shape is compared too. The input has ``batch`` images of ``input_size`` but for the ``dynamic`` axes of it, by
+    default the batch where the format allows that. Raises ExportError, and leaves no file, where the numbers differ by
+    more than `TOLERANCE` or predictions by more than `SAME`; ConfigError for what the format does not have, and for
+    missing packages.
     """
     plan = prepare(
         source, output, format=format, nms=nms, masks=masks, input_size=input_size, batch=batch, dynamic=dynamic
     )
     shown = pictures(plan.size, batch)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=output.parent, prefix=f".{output.stem}-") as folder:
-        written = Path(folder) / output.name
+    with beside(output) as folder:
+        written = folder / output.name
         plan.format.write(plan.network, plan.example, written, dynamic=plan.dynamic, metadata=plan.metadata)
-        size_of = megabytes(Path(folder))
+        size_of = megabytes(folder)
         runtime, parity = None, None
         if plan.format.runtime is not None:
             runtime = plan.format.runtime(written)
-            parity = compare(plan.network, runtime, shown)
+            parity = compare(plan.network, runtime, [*shown, *other_shape(plan, pictures, batch)])
             check(parity, output)
-        place(Path(folder), output)
+        place(folder, output)
     eager = Eager(plan.network, plan.metadata)
     return Exported(output, plan.network.output_names, eager, shown, runtime, parity, size_of)
 
@@ -105,6 +107,8 @@ def prepare(
 ) -> Plan:
     """What ``export`` writes. Raises ConfigError for what the format does not have, and for missing packages."""
     chosen = find_format(format, output)
+    if output.is_dir() and not (output / "Manifest.json").is_file():
+        raise ConfigError(f"output={output} is a folder; give a file")
     for package in chosen.packages:
         require(package, f"format={format}")
     if batch < 1:
@@ -132,6 +136,23 @@ def prepare(
     return Plan(chosen, deployed, about, text, example, size, axes)
 
 
+def other_shape(plan: Plan, pictures: Pictures, batch: int) -> list[Float[Tensor, "B 3 H W"]]:
+    """A batch that is larger in every axis that is not fixed; none where all are."""
+    height, width = plan.size
+    larger = (height + 32 * ("height" in plan.dynamic), width + 64 * ("width" in plan.dynamic))
+    return [*pictures(larger, batch + ("batch" in plan.dynamic))][:1] if plan.dynamic else []
+
+
+@contextmanager
+def beside(output: Path) -> Iterator[Path]:
+    """A folder beside the output to write to, which is gone at the end; errors of making it name the output."""
+    with writing(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        made = TemporaryDirectory(dir=output.parent, prefix=f".{output.stem}-")
+    with made as folder:
+        yield Path(folder)
+
+
 def megabytes(folder: Path) -> float:
     """The size of all files in a folder."""
     return sum(part.stat().st_size for part in folder.rglob("*") if part.is_file()) / 1e6
@@ -153,7 +174,7 @@ def check(parity: Parity, output: Path) -> None:
 
 
 def _replace(part: Path, target: Path) -> None:
-    if target.is_dir():  # a package of Core ML from before
+    if (target / "Manifest.json").is_file():  # a package of Core ML from before
         shutil.rmtree(target)
     os.replace(part, target)
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mbvision.deploy.export import Exported, Pictures, Plan, megabytes, place, prepare
+from mbvision.deploy.export import Exported, Pictures, Plan, beside, megabytes, other_shape, place, prepare
 from mbvision.deploy.exported import Eager
 from mbvision.deploy.formats import FORMATS
 from mbvision.deploy.parity import LIKE_BOX, compare
@@ -63,6 +63,10 @@ def export_int8(
     plan = prepare(
         source, output, format=format, nms=nms, masks=masks, input_size=input_size, batch=batch, dynamic=dynamic
     )
+    if format == "openvino" and nms and {"height", "width"} & set(plan.dynamic):
+        raise ConfigError(
+            "quantize=int8: OpenVINO cannot compile nms=true in 8 bits for any height and width; leave one of them out"
+        )
     for package in plan.format.quantize_packages:
         require(package, f"quantize=int8 for format={format}")
     layers = list(quantisable(plan.network.network))
@@ -72,26 +76,23 @@ def export_int8(
     kept = stay_float(table) if keep_float is None else list(keep_float)
     if set(kept) >= set(layers):
         raise ConfigError("quantize=int8: no layer is left to be in 8 bits; shorten keep_float=, or leave both out")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        TemporaryDirectory(dir=output.parent, prefix=f".{output.stem}-") as folder,
-        TemporaryDirectory(prefix="mbvision-") as floats,
-    ):
+    with beside(output) as folder, TemporaryDirectory(prefix="mbvision-") as floats:
         before = Path(floats) / output.name
         plan.format.write(plan.network, plan.example, before, dynamic=plan.dynamic, metadata=plan.metadata)
         float_size = megabytes(Path(floats))
-        write(plan, before, Path(folder) / output.name, samples, kept)
-        size = megabytes(Path(folder))
+        write(plan, before, folder / output.name, samples, kept)
+        size = megabytes(folder)
         text = json.dumps(as_plain(table, kept), indent=2) + "\n"
-        (Path(folder) / f"{output.stem}.sensitivity.json").write_text(text)
+        (folder / f"{output.stem}.sensitivity.json").write_text(text)
         assert plan.format.runtime is not None
-        runtime = plan.format.runtime(Path(folder) / output.name)
+        runtime = plan.format.runtime(folder / output.name)
         shown = pictures(plan.size, batch)
-        parity = compare(plan.network, runtime, shown, same_box=LIKE_BOX)
+        seen = [*shown, *other_shape(plan, pictures, batch)]
+        parity = compare(plan.network, runtime, seen, same_box=LIKE_BOX)
         eager = Eager(plan.network, plan.metadata)
         done = Exported(output, plan.network.output_names, eager, shown, runtime, parity, size)
         judge(Quantized(done, plan.format.runtime(before), float_size, table, kept))
-        place(Path(folder), output)
+        place(folder, output)
     return done
 
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
 from torch import Tensor
 
 from mbvision import checkpoint
@@ -46,8 +45,7 @@ def export_weights(source: Path, path: Path, library: Library) -> str:
     state = {key: tensor.contiguous() for key, tensor in to_library(network, model).items()}
     tensors_only = path.suffix == ".safetensors"
     if tensors_only:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(state, path)
+        checkpoint.write_safetensors(path, state)
     else:
         checkpoint.write(path, state)
     return "\n".join(_instructions(network, model, library, path, tensors_only))

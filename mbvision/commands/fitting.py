@@ -241,15 +241,21 @@ def finish(
         evaluator.backend = "pycocotools"
     pictures = Pictures(folder=best.with_name("samples"), data=data.sets)
     trainer = build_trainer(config, folder, callbacks=[pictures], logger=False, enable_checkpointing=False)
-    metrics: dict[str, Any] = {}
     saved = fitted.checkpoint_callback
-    if isinstance(saved, RunCheckpoints) and saved.best is not None and saved.scored_step < fitted.global_step:
+    assert isinstance(saved, RunCheckpoints)
+    metrics: dict[str, Any] = {}
+    if saved.scored_step < fitted.global_step:
         # The run ended between two validations: what it ended with may be better than what they saw.
-        last = score(trainer, module, data, best.with_name("last.ckpt"))
-        if last and module.score > saved.best:
-            metrics = last
+        last = best.with_name("last.ckpt")
+        if saved.best is None and checkpoint.read(best)["global_step"] != fitted.global_step:
+            saved.best = module.score if score(trainer, module, data, best) else None
+        if metrics := score(trainer, module, data, last):
+            highest = module.score if saved.best is None else max(saved.best, module.score)
             if trainer.is_global_zero:
-                checkpoint.copy(best.with_name("last.ckpt"), best)
+                if module.score == highest:
+                    checkpoint.copy(last, best)
+                saved.record(highest, last, best)
+            metrics = metrics if module.score == highest else {}
     metrics = metrics or score(trainer, module, data, best)
     if not metrics:
         logger.warning("nothing was scored: trainer.limit_val_batches=%s", config["trainer"]["limit_val_batches"])

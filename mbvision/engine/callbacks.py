@@ -166,6 +166,14 @@ class RunCheckpoints(Checkpoint):
         if not self.best_path.exists() and self.last_path.exists():
             copy(self.last_path, self.best_path)
 
+    def record(self, best: float, *paths: Path) -> None:
+        """Write a best score that was found after the fit into checkpoints: the run that goes on compares with it."""
+        self.best = best
+        for path in paths:
+            content = read(path)
+            content["callbacks"][self.state_key] = self.state_dict()
+            write(path, content)
+
     def _stop_if_asked(self, trainer: L.Trainer) -> None:
         if self._stop_signal:
             state = f"after step {trainer.global_step}; resume={self.last_path} goes on"

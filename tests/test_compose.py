@@ -65,6 +65,7 @@ def test_a_split_with_signs_needs_no_extra_quotes() -> None:
         ("seed=-1", r"seed=-1"),
         ("freeze=head", r"freeze=head: choose backbone"),
         ("input_size=banana", r"input_size=banana"),
+        ("seed=1,2", r"Ambiguous value for argument 'seed=1,2': for one run each add --multirun, for a list put \["),
         ("backbone", r"'backbone' is not key=value"),
         ("", r"is not key=value"),
     ],
@@ -92,7 +93,8 @@ def test_a_sweep_is_every_combination() -> None:
 
 
 def test_resume_takes_up_the_command_and_the_folder_of_its_run(tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text("command: [backbone.width=0.5, seed=3]\n")
+    # the folder was somewhere else when the run began
+    (tmp_path / "config.yaml").write_text("command: [backbone.width=0.5, seed=3, run_dir=/runs/before]\n")
     config, _ = configure([f"resume={tmp_path}/last.ckpt", "seed=4"])
     assert config["backbone"]["width"] == 0.5 and config["seed"] == 4
     assert config["run_dir"] == str(tmp_path)

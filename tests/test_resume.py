@@ -1,6 +1,7 @@
 """A run that is stopped, or killed, and resumed ends as the run that was never stopped, bit for bit."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ import torch
 
 from mbvision import checkpoint
 from mbvision.commands import train
+from mbvision.errors import ImageError
 from tests.tiny_runs import arguments, config, differing, fit, keep_every_checkpoint, watch, write_coco
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:lightning", "ignore::FutureWarning:lightning")
@@ -53,6 +55,34 @@ def test_a_run_resumed_after_any_step_ends_as_the_one_never_stopped(
         assert resumed_ids == ids[step:]
         assert not any(differing(a, b) for a, b in zip(resumed_states, states[step:], strict=True))
         assert_equal_runs(checkpoint.read(folder / "last.ckpt"), whole)
+
+
+def test_a_validation_that_a_damaged_picture_broke_off_is_done_anew(root: Path, tmp_path: Path) -> None:
+    broken, run = tmp_path / "coco", tmp_path / "run"
+    shutil.copytree(root, broken)
+    picture = broken / "val" / "0.jpg"
+    picture.write_bytes(picture.read_bytes()[:300])
+    with pytest.raises(ImageError, match=r"0\.jpg: .*take it out of the split"):
+        fit(config(broken), run)
+    assert checkpoint.read(run / "last.ckpt")["global_step"] == 4  # of the first epoch, which cost a day
+    shutil.copy(root / "val" / "0.jpg", picture)
+    fit(config(broken), run, resume=run / "last.ckpt")
+    fit(config(root), tmp_path / "whole")
+    assert_equal_runs(*(checkpoint.read(folder / "last.ckpt") for folder in (run, tmp_path / "whole")))
+    assert checkpoint.read(run / "last.ckpt")["callbacks"] == checkpoint.read(tmp_path / "whole/last.ckpt")["callbacks"]
+
+
+def test_a_run_that_goes_on_in_another_folder_takes_along_what_it_had(root: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert train.main([*arguments(root), "trainer.max_epochs=1", f"run_dir={first}"]) == 0
+    command = [f"resume={first}/last.ckpt", f"run_dir={second}", "trainer.max_epochs=1"]
+    assert train.main(command) == 0  # nothing is left to do: scored once more
+    assert (second / "metrics.json").read_text() == (first / "metrics.json").read_text()
+    assert (second / "metrics.csv").read_text() == (first / "metrics.csv").read_text()
+    moved = tmp_path / "moved"
+    first.rename(moved)
+    assert train.main([f"resume={moved}/last.ckpt", "trainer.max_epochs=2"]) == 0
+    assert checkpoint.read(moved / "last.ckpt")["epoch"] == 1 and not first.exists()
 
 
 def test_accumulated_gradients_resume_exactly(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

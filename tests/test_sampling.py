@@ -172,7 +172,8 @@ def test_the_error_of_a_worker_reaches_the_user_as_one_line() -> None:
     loader = make(bad=(1, 4), workers=1, on_bad_item="error").train_dataloader()
     with pytest.raises(ImageError) as caught:
         list(loader)
-    assert one_line(caught.value) in [f"picture_{index}.jpg is cut off: copy it anew" for index in (1, 4)]
+    remedy = "mend it or take it out of the split (python tools/check_data.py names all such)"
+    assert one_line(caught.value) in [f"picture_{index}.jpg is cut off: copy it anew; {remedy}" for index in (1, 4)]
 
 
 def test_a_set_without_pictures_and_loaders_that_cannot_be_are_refused() -> None:

@@ -53,6 +53,8 @@ ANY_KIND = frozenset(
     }
 )
 """Keys that take more than one kind of value; their constructors check them."""
+LISTS = frozenset({"batches", "dynamic", "files", "formats"})
+"""Keys of lists whose default need not be one."""
 OPTIONAL = frozenset(
     {
         "early_stopping",
@@ -224,6 +226,8 @@ def _explain(name: str, overrides: Sequence[str], error: Exception) -> str:
     key = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", text)
     if key:
         return f"{key.group(1)}: there is no such key{nearest(key.group(1), _known_keys(name))}; --help shows the keys"
+    if text.startswith("Ambiguous value"):
+        return f"{text.splitlines()[0]}: for one run each add --multirun, for a list put [ and ] around it"
     lines = [line for line in text.splitlines() if line.strip()]
     return lines[0] if lines else f"the arguments {' '.join(overrides)} make no sense: {type(error).__name__}"
 
@@ -244,6 +248,8 @@ def _check_types(defaults: Mapping[str, Any], overrides: Sequence[str], config: 
         default, value = defaults.get(key), given.get(key)
         if isinstance(default, dict) and not isinstance(value, dict):
             raise ConfigError(f"{key}={value}: it has keys of its own, {', '.join(f'{key}.{own}' for own in default)}")
+        if key in LISTS and value is not None and not isinstance(value, list):
+            raise ConfigError(f"{key}={value}: give a list, such as [{value}]")
         if key in ANY_KIND or isinstance(default, str | dict | None) or (value is None and key in OPTIONAL):
             continue
         wanted = {bool: "true or false", int: "a whole number", float: "a number", list: "a list"}[type(default)]

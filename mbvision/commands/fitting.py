@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from mbvision import checkpoint, checkpoint_checks, stopping
 from mbvision.build import Config, build_reader, build_tasks, deferred, eval_size, make
 from mbvision.commands.distilling import add_pictures, load_teacher
+from mbvision.commands.run_folder import first_process
 from mbvision.data.base import Reader
 from mbvision.draw_faces import plot_roc
 from mbvision.engine.callbacks import AtomicCheckpointIO, RunCheckpoints, WarmAverage
@@ -27,13 +28,13 @@ from mbvision.engine.pictures import Pictures
 from mbvision.engine.rounding import Rounding
 from mbvision.engine.run_log import RunLog
 from mbvision.engine.signals import ending_together, leave_signals_alone
-from mbvision.errors import CheckpointError, ConfigError, TrainingError
+from mbvision.errors import CheckpointError, ConfigError, DataError, TrainingError
 from mbvision.metrics.box_evaluator import BoxEvaluator
 from mbvision.metrics.report import format_table, merged, write_metrics
 from mbvision.metrics.results import write_coco_results
 from mbvision.metrics.verification import Verification
 from mbvision.network import Network
-from mbvision.structures import MaskAnnotations
+from mbvision.structures import BoxAnnotations, MaskAnnotations
 from mbvision.weights import load_pretrained, load_trunk_only
 
 logger = logging.getLogger(__name__)
@@ -99,6 +100,39 @@ def check_same_classes(path: Path, class_names: Mapping[str, Sequence[str]]) -> 
                 f"resume={path}: that run has {len(names)} classes of {head}, the data {len(found)} (or other ones);"
                 " to train on this set: pretrained= and reset_head=true"
             )
+
+
+def take_along(resume: Path, folder: Path) -> None:
+    """Give a run that goes on in another folder what it had: its state, its table, and its best checkpoint."""
+    if not first_process() or folder.resolve() == resume.parent.resolve():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    had = {"last.ckpt": resume, "metrics.csv": resume.with_name("metrics.csv")}
+    best = resume.with_name("best.ckpt")
+    if best.is_file() and best_score(best) == best_score(resume):  # else it is of another run, or of a later step
+        had["best.ckpt"] = best
+    for name, source in had.items():
+        if source.is_file() and not (folder / name).exists():
+            checkpoint.copy(source, folder / name)
+
+
+def best_score(path: Path) -> float | None:
+    """What the run of a checkpoint had reached; None where it was not scored yet."""
+    known = checkpoint.read(path).get("callbacks", {}).get(RunCheckpoints.__qualname__, {})
+    return known.get("best")
+
+
+def check_boxes(config: Config, train_reader: Reader, val_reader: Reader) -> None:
+    """Refuse to train a detector on labels without a box; warn where there is none to score it by."""
+    boxes, scored = (reader.truth.get("detection") for reader in (train_reader, val_reader))
+    learns = "detection" in config["heads"] and config["tasks"]["detection"].get("weight", 1) != 0
+    if learns and isinstance(boxes, BoxAnnotations) and not boxes.usable.any():
+        raise DataError(
+            f"data.train_split={config['data']['train_split']}: no box to train on in {len(boxes)} pictures"
+            f" ({len(boxes.labels)} boxes that are crowds, difficult or empty): check data.root= and the annotations"
+        )
+    if isinstance(scored, BoxAnnotations) and scored is not boxes and not len(scored.labels):
+        logger.warning("data.val_split=%s: no box to score by, so AP stays -1", config["data"]["val_split"])
 
 
 def build_readers(config: Config) -> tuple[Reader, Reader]:
@@ -186,6 +220,8 @@ def fit(config: Config, module: VisionModule, data: VisionData, folder: Path, re
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
         raise TrainingError(f"another process of this training ended: its own message says why; {goes_on}") from error
+    if not trainer.global_step:
+        raise ConfigError("no step was trained: raise trainer.max_steps, max_epochs or limit_train_batches")
     if trainer.is_global_zero:
         checkpoints.complete()
     with ending_together(trainer):

@@ -55,9 +55,8 @@ def main(arguments: Sequence[str]) -> int:
     if wants_help(arguments):
         print(HELP)
         return 0
-    runs = expand_sweeps(arguments)
-    for number, overrides in enumerate(runs):
-        config, command = prepare(overrides)
+    runs = [prepare(overrides) for overrides in expand_sweeps(arguments)]  # a mistake in the last costs no training
+    for number, (config, command) in enumerate(runs):
         if len(runs) > 1:  # each run of a sweep has a folder of its own in the one that was named
             config["run_dir"] = str(run_folder(config) / str(number))
         try:
@@ -100,9 +99,8 @@ def compose_command(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]
     if "resume" in given:
         saved = Path(given["resume"]).parent / "config.yaml"
         if saved.is_file():
-            command = read_command(saved)
-            given = dict(argument.partition("=")[::2] for argument in command) | given
-            given.setdefault("run_dir", str(saved.parent))
+            before = dict(argument.partition("=")[::2] for argument in read_command(saved))
+            given = {**before, "run_dir": str(saved.parent), **given}  # where it is now: a run folder can be moved
     merged = [f"{key}={value}" for key, value in given.items()]
     return compose_config("train", merged), merged
 
@@ -124,6 +122,8 @@ def train(config: dict[str, Any], command: Sequence[str]) -> Mapping[str, Any]:
         fitting.check_resumable(config, resume)
     folder = run_folder(config)
     check_writable(folder)
+    if resume:
+        fitting.take_along(resume, folder)
     L.seed_everything(config["seed"], verbose=False)
     if config["threads"]:
         torch.set_num_threads(config["threads"])
@@ -132,6 +132,7 @@ def train(config: dict[str, Any], command: Sequence[str]) -> Mapping[str, Any]:
     train_reader, val_reader = fitting.build_readers(config)
     if resume:
         fitting.check_same_classes(resume, train_reader.class_names)
+    fitting.check_boxes(config, train_reader, val_reader)
     num_classes = {name: len(train_reader.class_names[name]) for name in config["heads"]}
     network = build_network(config, num_classes)
     tell_findings(config, network, train_reader, val_reader)

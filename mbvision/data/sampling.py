@@ -151,7 +151,8 @@ class DrawDataset(Dataset[Sample]):
 
     def _refuse(self, index: int, error: DataError) -> None:
         if self.on_bad_item == "error":
-            raise error
+            remedy = "mend it or take it out of the split (python tools/check_data.py names all such)"
+            raise type(error)(f"{error}; {remedy}") from error
         self.bad[index] = True
         logger.warning("skipped: %s", error)
         count = int(self.bad.sum())

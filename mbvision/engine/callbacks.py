@@ -18,7 +18,7 @@ from mbvision.engine.data_module import ResumableLoader
 from mbvision.engine.guard import agreed, agreed_stop, all_finite
 from mbvision.engine.module import VisionModule
 from mbvision.engine.run_log import RunLog
-from mbvision.errors import ConfigError, TrainingError
+from mbvision.errors import ConfigError, DataError, TrainingError
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +75,8 @@ class RunCheckpoints(Checkpoint):
         if not trainer.is_global_zero:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
+        if not self.best_path.exists():
+            self.best = None  # a score whose checkpoint is not here
         for leftover in self.folder.rglob(".*.partial"):
             leftover.unlink(missing_ok=True)
         weights = sum(p.numel() * p.element_size() for p in pl_module.parameters())
@@ -136,12 +138,20 @@ class RunCheckpoints(Checkpoint):
         """Of a validation that was broken off, save the state before it: it is done anew by the run that goes on."""
         if not self._stop_signal:
             return
+        self._save_before_validation(trainer)
+        self._stop_if_asked(trainer)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """The same where a picture cannot be read; not of several processes, of which one alone may be here."""
+        if broke_validation(trainer, exception) and trainer.world_size == 1:
+            self._save_before_validation(trainer)
+
+    def _save_before_validation(self, trainer: L.Trainer) -> None:
         progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
         progress.reset()
         progress.increment_ready()  # in its first batch, where Lightning takes a validation up
         progress.increment_started()
         self._save(trainer, self.last_path)
-        self._stop_if_asked(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save, and keep the best; the best first, so that a run killed in between scores these weights again."""
@@ -191,8 +201,8 @@ class RunCheckpoints(Checkpoint):
     def _save(self, trainer: L.Trainer, path: Path, *copies: Path) -> None:
         if not agreed(all_finite(trainer.lightning_module.state_dict().values())):
             raise TrainingError(
-                f"the weights are not finite after step {trainer.global_step}; {path} was left as it is: lower"
-                f" optimizer.lr and go on with resume={self.last_path}"
+                f"the weights are not finite after step {trainer.global_step} and are not saved: lower optimizer.lr and"
+                + (f" go on with resume={self.last_path}" if self.last_path.exists() else " start again")
             )
         for log in trainer.loggers:
             if isinstance(log, RunLog):
@@ -203,6 +213,12 @@ class RunCheckpoints(Checkpoint):
                 copy(path, other)
             for saved in (path, *copies):
                 logger.info("saved %s at step %d", saved, trainer.global_step)
+
+
+def broke_validation(trainer: L.Trainer, exception: BaseException) -> bool:
+    """Whether a picture or a label that cannot be read ended a validation within training."""
+    within = trainer.state.fn == "fit" and trainer.validating and not trainer.sanity_checking
+    return within and isinstance(exception, DataError)
 
 
 def shared_batches(trainer: L.Trainer) -> int:
@@ -248,3 +264,8 @@ class WarmAverage(WeightAveraging):
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
         """After every so many steps; ``step_idx`` counts from 0."""
         return step_idx is not None and (step_idx + 1) % self.every_n_steps == 0
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Give the network its own weights back, which are saved then."""
+        if broke_validation(trainer, exception):
+            self.on_validation_epoch_end(trainer, pl_module)

@@ -31,6 +31,8 @@ from mbvision.writing import replacing
 
 REBUILD_KEYS = ("backbone", "heads", "tasks", "normalize", "input_size", "eval_size", "fit", "crop_fraction")
 """The parts of the configuration that the network and its tasks are made from."""
+EXPORTED = (".onnx", ".xml", ".pte", ".pt2", ".mlpackage", ".tflite")
+"""What files for other runtimes end in."""
 
 
 def description(
@@ -51,6 +53,9 @@ def read(path: Path) -> dict[str, Any]:
     """The content of a weight file, on the CPU. Raises `CheckpointError` if it cannot be read."""
     path = Path(path)
     check_file(path)
+    if path.suffix == ".safetensors":
+        tensors, about = _read_safetensors(path)
+        return {"state_dict": tensors} | ({} if about is None else {"mbvision": about})
     check_container(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -82,6 +87,11 @@ def _reason(error: Exception) -> str:
 
 def check_file(path: Path) -> None:
     """Raise `CheckpointError` unless there is a regular file; nothing is opened."""
+    if path.suffix.lower() in EXPORTED and path.exists():
+        raise CheckpointError(
+            f"{path} is an exported file: give the checkpoint that it came from"
+            " (predict, evaluate and mbvision.load take .onnx, .xml and .pte as well)"
+        )
     if not path.is_file():
         what = "not a regular file" if path.exists() else "there is no such checkpoint file"
         raise CheckpointError(f"{path}: {what}")

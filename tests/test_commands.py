@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ import pytest
 import torch
 from tqdm import tqdm
 
+import mbvision
 from mbvision.commands import complexity, doctor, evaluate, export, predict, prepare_data, run, train
 from mbvision.data.scenes import make_scenes
 from mbvision.errors import ConfigError
@@ -172,6 +174,36 @@ def test_predict_never_writes_over_a_source(trained: Path, tmp_path: Path, capsy
     assert len(list((tmp_path / "out").glob("*.json"))) == 2
 
 
+def test_what_a_network_does_not_give_cannot_be_saved(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [f"checkpoint={trained}/best.ckpt", f"source={trained}/samples/val_0.png", f"output={tmp_path}/out"]
+    for key in ("save=masks", "smoothing=0.5"):
+        assert run(predict.main, [*arguments, key]) == 2
+        assert f"{key} is for masks" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_training_set_without_a_box_is_refused(
+    data: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "coco"
+    shutil.copytree(data[1].partition("=")[2], root)
+    truth = root / "annotations/instances_train2017.json"
+    truth.write_text(json.dumps({**json.loads(truth.read_text()), "annotations": []}))
+    assert run(train.main, ["trainer=debug", *SMALLEST, data[0], f"data.root={root}", f"run_dir={tmp_path}/run"]) == 2
+    assert "data.train_split=train2017: no box to train on in" in capsys.readouterr().err
+
+
+def test_safetensors_predict_as_their_checkpoint_does(trained: Path, tmp_path: Path) -> None:
+    file = tmp_path / "weights.safetensors"
+    assert run(export.main, [f"checkpoint={trained}/best.ckpt", f"output={file}"]) == 0
+    image = np.random.default_rng(0).integers(0, 256, (90, 60, 3), dtype=np.uint8)
+    one, other = (mbvision.load(path, device="cpu").predict(image) for path in (file, trained / "best.ckpt"))
+    np.testing.assert_array_equal(one.scores, other.scores)
+    assert one.names == other.names
+
+
 def test_safetensors_start_another_run(trained: Path, data: list[str], tmp_path: Path) -> None:
     file = tmp_path / "weights.safetensors"
     assert run(export.main, [f"checkpoint={trained}/best.ckpt", f"output={file}"]) == 0
@@ -215,8 +247,16 @@ def test_help_explains_the_keys(command: ModuleType, capsys: pytest.CaptureFixtu
         (train, ["resume=/nowhere/last.ckpt"], "/nowhere/last.ckpt"),
         (train, ["loader.batch_size=many"], "loader.batch_size=many: give a whole number"),
         (train, ["reset_head=maybe"], "reset_head=maybe: give true or false"),
+        (train, ["trainer=debug", *SMALLEST, "trainer.max_steps=0"], "no step was trained: raise trainer.max_steps"),
+        (train, ["--multirun", "seed=0,banana"], "seed=banana"),
         (train, ["schedule=null"], "schedule=null: there is no such schedule; choose cosine"),
         (evaluate, [], "checkpoint="),
+        (evaluate, ["checkpoint=a.ckpt", "iou=0.7"], "iou= goes with style=voc"),
+        (
+            export,
+            ["checkpoint=a.ckpt", "output=a.onnx", "dynamic=batch"],
+            "dynamic=batch: give a list, such as [batch]",
+        ),
         (evaluate, ["predictions=/nowhere.json", "annotations=/nowhere.json"], "/nowhere.json"),
         (evaluate, ["checkpoint=/nowhere.ckpt"], "/nowhere.ckpt"),
         (predict, ["checkpoint=/nowhere.ckpt", "source=/nowhere.jpg"], "/nowhere"),

@@ -64,7 +64,7 @@ def test_a_few_pictures_are_not_worth_an_export(
     monkeypatch.setattr(fastest, "export", no_export)
     model = mbvision.load(segmenter, device="cpu", runtime="auto", pictures=fastest.WORTH - 1)
     assert isinstance(model.network, Network) and caplog.messages == [
-        "runtime=auto: torch, as there is too little to do to export first; runtime=onnx does"
+        "runtime=auto: torch; for so few pictures an export does not pay, runtime=onnx makes one all the same"
     ]
 
 
@@ -145,6 +145,18 @@ def test_a_network_that_cannot_be_exported_is_computed_by_torch(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("runtime", ["onnx", "auto"])
+def test_a_file_that_was_damaged_in_the_cache_is_made_anew(
+    runtime: str, segmenter: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = fastest.folder_of(segmenter)
+    (folder / "choice.json").write_text('{"torch": 8.0, "onnx": 2.0}')
+    (folder / "network.onnx").write_bytes((folder / "network.onnx").read_bytes()[:999])
+    model = mbvision.load(segmenter, device="cpu", runtime=runtime)
+    assert isinstance(model.network, ExportedNetwork) and len(model.predict([picture()])) == 1
+    assert any("network.onnx is no ONNX file" in line and "it is made anew" in line for line in caplog.messages)
+
+
 def test_only_what_was_used_last_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MBVISION_CACHE", str(tmp_path))
     for number in range(fastest.KEPT + 2):
@@ -177,6 +189,10 @@ def test_an_exported_file_runs_as_it_is(segmenter: Path, tmp_path: Path) -> None
         mbvision.load("a.onnx", runtime="openvino")
     with pytest.raises(ConfigError, match=r"precision=bf16: a\.onnx is not OpenVINO's"):
         mbvision.load("a.onnx", precision="bf16")
+    with pytest.raises(ConfigError, match=r"device=cuda: a\.onnx computes on the processor"):
+        mbvision.load("a.onnx", device="cuda")
+    file = fastest.folder_of(segmenter) / "network.onnx"
+    assert isinstance(mbvision.load(file, runtime="onnx").network, ExportedNetwork)
 
 
 def test_bfloat16_is_coarser_and_only_when_asked(segmenter: Path, monkeypatch: pytest.MonkeyPatch) -> None:

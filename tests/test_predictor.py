@@ -14,7 +14,8 @@ from mbvision.commands.train import configure
 from mbvision.data.transforms.window import resize
 from mbvision.deploy.fold import folded
 from mbvision.errors import CheckpointError, ConfigError, ImageError
-from mbvision.inference.predictor import Predictor, choose_device
+from mbvision.inference import predictor
+from mbvision.inference.predictor import Picture, Predictor, choose_device
 from tests.test_ssdlite import randomise
 
 NAMES = ["cat", "dog", "bird"]
@@ -72,6 +73,21 @@ def test_a_list_gives_a_list_of_pictures_of_any_sizes(model: Predictor) -> None:
         assert len(one.boxes) == len(alone.boxes)
         np.testing.assert_allclose(one.scores, alone.scores, atol=1e-5)
     assert model.predict([]) == []
+
+
+def test_a_long_list_goes_through_in_parts(model: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    images: list[Picture] = [picture(50, 70, seed) for seed in range(5)]
+    together, sizes, compute = model.predict(images), [], model.compute
+
+    def counted(inputs: torch.Tensor) -> object:
+        sizes.append(len(inputs))
+        return compute(inputs)
+
+    monkeypatch.setattr(model, "compute", counted)
+    monkeypatch.setattr(predictor, "AT_ONCE", 2)
+    for one, other in zip(model.predict(images), together, strict=True):
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-5)
+    assert sizes == [2, 2, 1]
 
 
 def test_json_names_every_detection(model: Predictor) -> None:

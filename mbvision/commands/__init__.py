@@ -47,7 +47,7 @@ def run(command: Callable[[Sequence[str]], int | None], arguments: Sequence[str]
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
         logging.getLogger(name).propagate = False  # they have handlers of their own
-    for name in ("onnx_ir", "onnxscript"):  # every rewrite of a graph
+    for name in ("onnx_ir", "onnxscript", "coremltools"):  # every rewrite of a graph
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
         with stopping.listening():

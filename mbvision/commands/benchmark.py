@@ -177,7 +177,8 @@ def time_all(contestants: Sequence["Contestant"], config: Mapping[str, Any], thr
         for batch in config["batches"]:
             given = pictures(batch)
             cases = [Case(name=name, steps=own, given=given, units=batch) for name, own in steps.items()]
-            with tqdm(total=config["rounds"], desc=f"{threads} threads, batch {batch}", unit="round") as progress:
+            doing = f"{threads} thread{'s' * (threads > 1)}, batch {batch}"
+            with tqdm(total=config["rounds"], desc=doing, unit="round") as progress:
                 spent = interleaved(cases, rounds=config["rounds"], tick=progress.update)
             rows = {name: {step: one.summary() for step, one in own.items()} for name, own in spent.items()}
             yield {"threads": threads, "batch": batch, "contestants": rows}

@@ -1,6 +1,6 @@
 """The pictures that say which ranges 8 bits have to span: real ones, as training saw them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ def calibration(config: Mapping[str, Any], data: Sequence[str]) -> Calibration:
 
     def drawn(size: tuple[int, int], about: dict[str, Any]) -> list[Float[Tensor, "1 3 H W"]]:
         fit = evaluation_fit(about["config"])
-        images = _read_paths(paths, config) if paths else _read_split(about, config, data)
+        images = _read_paths(paths, config) if paths else _read_split(about, config, data)  # one at a time is in memory
         return as_batches([fit_image(image, size, **fit)[0] for image in images], 1)
 
     return drawn
@@ -56,13 +56,13 @@ def _draw(pictures: int, config: Mapping[str, Any]) -> list[int]:
     return [int(place) for place in order[: config["calibration_pictures"]]]
 
 
-def _read_paths(paths: Sequence[Path], config: Mapping[str, Any]) -> list[UInt8[np.ndarray, "H W 3"]]:
-    return [read_image(paths[place]) for place in _draw(len(paths), config)]
+def _read_paths(paths: Sequence[Path], config: Mapping[str, Any]) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+    return (read_image(paths[place]) for place in _draw(len(paths), config))
 
 
 def _read_split(
     about: Mapping[str, Any], config: Mapping[str, Any], data: Sequence[str]
-) -> list[UInt8[np.ndarray, "H W 3"]]:
+) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     settings = compose_config("evaluate", data)
     heads = list(about["config"]["heads"])
     labelled = {task for one in settings["data"]["sets"] or [settings["data"]] for task in one["readers"]}
@@ -72,4 +72,4 @@ def _read_split(
         tasks=[head for head in heads if head in labelled] or heads,
         class_names=about["class_names"],
     )
-    return [reader.read(place).image for place in _draw(len(reader), config)]
+    return (reader.read(place).image for place in _draw(len(reader), config))

@@ -44,6 +44,8 @@ def main(arguments: Sequence[str]) -> int:
         print(HELP)
         return 0
     config = compose_config("evaluate", arguments)
+    if config["style"] == "coco" and any(argument.startswith("iou=") for argument in arguments):
+        raise ConfigError("iou= goes with style=voc; COCO's numbers are over ten overlaps, and AP50 is among them")
     check_places(config)
     if config["predictions"]:
         metrics = score_file(config)

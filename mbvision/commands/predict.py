@@ -61,6 +61,9 @@ def main(arguments: Sequence[str]) -> int:
         precision=config["precision"],
         pictures=count_pictures(config["source"], pictures, videos),
     )
+    for key, given in (("save=masks", "masks" in save), (f"smoothing={config['smoothing']}", config["smoothing"])):
+        if given and "segmentation" not in model.tasks:
+            raise ConfigError(f"{key} is for masks, which this network does not give")
     output.mkdir(parents=True, exist_ok=True)
     whole = True
     if pictures and "video" not in save:

@@ -41,7 +41,7 @@ def predict_frames(
             video = stack.enter_context(writer)
         log = None
         if "json" in save:
-            partial = output / f".{stem}.jsonl.partial"
+            partial = output / f".{stem}.jsonl.{os.getpid()}.partial"
             log = stack.enter_context(partial.open("w", encoding="utf-8"))
             stack.callback(partial.unlink, missing_ok=True)
         progress = stack.enter_context(tqdm(total=source.frames_declared, unit="frame", desc=stem))

@@ -129,7 +129,11 @@ def _header(path: Path, root: Path | None) -> tuple[int, int, int]:
 def open_checked(path: Path, root: Path | None, max_pixels: int | None) -> Iterator[Image.Image]:
     """Check the file and read the picture's header; the pixels are still to be decoded. Raises ``ImageError``."""
     check_file(
-        path, error=ImageError, what="picture", remedy="check data.images= and the annotations' file names", root=root
+        path,
+        error=ImageError,
+        what="picture",
+        remedy="check its path; of a data set data.images= and the annotations' file names",
+        root=root,
     )
     try:
         file = open(path, "rb")  # noqa: SIM115 (closed below; the errors of reading are not those of opening)

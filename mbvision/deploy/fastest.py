@@ -11,7 +11,8 @@ import os
 import platform
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,15 +32,15 @@ from mbvision.deploy.formats import RUNTIMES, open_runtime
 from mbvision.deploy.latency import WHOLE, Case, interleaved
 from mbvision.deploy.openvino import PRECISIONS
 from mbvision.deploy.parity import compare
-from mbvision.deploy.runtime import require
+from mbvision.deploy.runtime import Runtime, require
 from mbvision.deploy.samples import sample_pictures
-from mbvision.errors import ConfigError
+from mbvision.errors import CheckpointError, ConfigError
 from mbvision.tasks.base import Task
 from mbvision.writing import replacing
 
 Model = tuple[nn.Module, dict[str, Task[Any, Any]], dict[str, Any]]
-PACKAGES = {"onnx": ("onnxruntime", "onnxscript"), "openvino": ("openvino", "onnxscript")}
-"""What a runtime, and the export for it, need."""
+PACKAGES = {"onnx": ("onnxruntime", "onnxscript"), "openvino": ("openvino", "onnxruntime", "onnxscript")}
+"""What a runtime, and the export for it, need: OpenVINO's files are made from ONNX, which is compared first."""
 FILES = {"onnx": "network.onnx", "openvino": "network.xml"}
 CHOICES = ("auto", "torch", *FILES)
 WORTH = 500
@@ -67,14 +68,13 @@ def open_fast(
     is_exported = path.suffix.lower() in RUNTIMES
     if precision == "bf16":
         return _in_bfloat16(path, runtime, is_exported)
-    if is_exported and runtime not in (None, "auto"):
+    if is_exported and runtime not in (None, "auto") and path.suffix.lower() != Path(FILES.get(runtime, "")).suffix:
         raise ConfigError(f"runtime={runtime}: {path} runs as it was exported; give its checkpoint, or leave it out")
-    if is_exported or runtime in (None, "torch"):
+    if is_exported or runtime is None or runtime == "torch":
         return open_model(path)
     if runtime == "auto":
         return _fastest(path, worth=pictures is None or pictures >= WORTH)
-    assert runtime is not None
-    return exported(open_runtime(kept_file(path, runtime)), path)
+    return exported(_open_kept(path, runtime, open_runtime), path)
 
 
 def installed() -> list[str]:
@@ -122,6 +122,17 @@ def kept_file(path: Path, runtime: str) -> Path:
     return file
 
 
+def _open_kept(path: Path, runtime: str, opened: Callable[[Path], Runtime]) -> Runtime:
+    """A checkpoint's file ready to run; one that was damaged in the cache is made anew."""
+    file = kept_file(path, runtime)
+    try:
+        return opened(file)
+    except CheckpointError as error:
+        logger.warning("%s; it is made anew", error)
+        shutil.rmtree(file.parent)
+        return opened(kept_file(path, runtime))
+
+
 def _fastest(path: Path, *, worth: bool) -> Model:
     """The choice is kept beside the files: what it was measured by, and the milliseconds."""
     names = installed()
@@ -132,7 +143,9 @@ def _fastest(path: Path, *, worth: bool) -> Model:
     noted = folder / "choice.json"
     times = _read(noted)
     if times is None and not worth:
-        logger.info("runtime=auto: torch, as there is too little to do to export first; runtime=onnx does")
+        logger.info(
+            "runtime=auto: torch; for so few pictures an export does not pay, runtime=onnx makes one all the same"
+        )
         return open_model(path)
     if times is None:
         logger.info("runtime=auto: exporting %s once, to choose; kept in %s", path, folder)
@@ -147,7 +160,7 @@ def _fastest(path: Path, *, worth: bool) -> Model:
     shown = ", ".join(f"{name} {value:.1f} ms" for name, value in sorted(times.items(), key=lambda one: one[1]))
     logger.info("runtime=auto: %s, the fastest here (a picture: %s)", best, shown)
     _touch(folder)
-    return open_model(path) if best == "torch" else exported(open_runtime(folder / FILES[best]), path)
+    return open_model(path) if best == "torch" else exported(_open_kept(path, best, open_runtime), path)
 
 
 def _read(noted: Path) -> dict[str, float] | None:
@@ -199,8 +212,8 @@ def _in_bfloat16(path: Path, runtime: str | None, is_exported: bool) -> Model:
         raise ConfigError(f"precision=bf16: runtime={runtime} has it not; runtime=openvino has")
     if is_exported and path.suffix.lower() != ".xml":
         raise ConfigError(f"precision=bf16: {path} is not OpenVINO's; give its checkpoint or an .xml file")
-    runs = openvino.OpenVino(path if is_exported else kept_file(path, "openvino"), precision="bf16")
-    return exported(runs, path)
+    opened = partial(openvino.OpenVino, precision="bf16")
+    return exported(opened(path) if is_exported else _open_kept(path, "openvino", opened), path)
 
 
 def _touch(folder: Path) -> None:

@@ -19,6 +19,7 @@ from mbvision.data.transforms.evaluation import CROP_FRACTION, Fit, fit_image
 from mbvision.data.video import open_video
 from mbvision.deploy.fastest import FILES, Model, open_fast
 from mbvision.deploy.fold import folded
+from mbvision.deploy.formats import RUNTIMES
 from mbvision.draw import Colour
 from mbvision.errors import ConfigError, ImageError
 from mbvision.inference.result import Image3, Result, draw_result, make_result
@@ -29,6 +30,8 @@ from mbvision.structures import Geometry, Segmentation
 from mbvision.tasks.base import Task
 
 Picture = str | Path | Image.Image | np.ndarray
+AT_ONCE = 16
+"""So many pictures of a list are in memory, and go through the network, together."""
 logger = logging.getLogger(__name__)
 
 
@@ -71,7 +74,8 @@ class Predictor:
         Raises `ImageError` for a picture that cannot be read, naming it.
         """
         if isinstance(image, list):
-            return self._predict([to_array(one) for one in image]) if image else []
+            parts = (image[start : start + AT_ONCE] for start in range(0, len(image), AT_ONCE))
+            return [result for part in parts for result in self._predict([to_array(one) for one in part])]
         return self._predict([to_array(image)])[0]
 
     def predict_video(self, path: str | Path, *, smoothing: float = 0.0) -> Iterator[FrameResult[Result]]:
@@ -169,6 +173,10 @@ def open_on(
     path: Path, device: str, *, runtime: str | None, precision: str = "float32", pictures: int | None = None
 ) -> tuple[Model, str]:
     """A model as `mbvision.deploy.fastest.open_fast` opens it, and the device it is for: on a GPU ``auto`` is torch."""
+    if path.suffix.lower() in RUNTIMES and device not in ("auto", "cpu"):
+        raise ConfigError(
+            f"device={device}: {path} computes on the processor; give its checkpoint, or leave device= out"
+        )
     if runtime in FILES or precision == "bf16":
         if device not in ("auto", "cpu"):
             asked = f"runtime={runtime}" if runtime in FILES else f"precision={precision}"

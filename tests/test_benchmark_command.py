@@ -14,6 +14,8 @@ from mbvision.checkpoint import load
 from mbvision.commands import benchmark, contestants, peak_memory, run
 from mbvision.commands.benchmark_tables import format_result
 from mbvision.commands.contestants import FIT, NETWORK, POST, Contestant
+from mbvision.deploy.export import export
+from mbvision.deploy.samples import sample_pictures
 from mbvision.draw_benchmark import plot_benchmark
 from tests.tiny_checkpoints import write_checkpoint
 
@@ -78,6 +80,7 @@ def test_the_picture_has_a_panel_for_each_table_and_one_of_sizes(tmp_path: Path)
         (["formats=[coreml]"], "formats=['coreml']: coreml does not run here; choose of onnx"),
         (["files=[nowhere.onnx]"], "files: nowhere.onnx is no file that ends in .onnx, .xml, .pte"),
         (["output=a.csv"], "output=a.csv: give a file that ends in .json"),
+        (["output=/proc/none/a.json"], "output=/proc/none/a.json: the folder cannot be made"),
         (["batches=[]"], "batches=[]: name at least one"),
         (["batches=[0]"], "batches=[0]: give a whole number in 1..65536"),
         (["rounds=0"], "rounds=0: give a whole number from 1 up"),
@@ -89,6 +92,16 @@ def test_a_users_mistake_is_named(
     source = write_checkpoint(tmp_path / "a.ckpt", "task=classification")
     assert run(benchmark.main, [f"checkpoint={source}", "formats=[]", *keys]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_a_file_of_another_network_is_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    source = write_checkpoint(tmp_path / "a.ckpt", "task=classification")
+    other = write_checkpoint(tmp_path / "b.ckpt", "task=classification", "input_size=96")
+    file = export(other, tmp_path / "b.onnx", pictures=sample_pictures).path
+    assert run(benchmark.main, [f"checkpoint={source}", "formats=[]", f"files=[{file}]"]) == 2
+    assert f"{file} is for other classes or another input (96x96) than {source}" in capsys.readouterr().err
 
 
 def test_memory_is_what_a_process_grows_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from mbvision.commands.compose import compose_config, wants_help
+from mbvision.commands.places import check_writable
 from mbvision.errors import ConfigError, MBVisionError
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ def main(arguments: Sequence[str]) -> int:
     for key, ending in (("output", ".json"), ("picture", ".png")):
         if config[key] is not None and Path(config[key]).suffix != ending:
             raise ConfigError(f"{key}={config[key]}: give a file that ends in {ending}")
+        if config[key] is not None:
+            check_writable(key, Path(config[key]))
     for key in ("batches", "threads"):
         if not config[key]:
             raise ConfigError(f"{key}=[]: name at least one")
@@ -100,13 +103,14 @@ def find_contestants(config: Mapping[str, Any], folder: Path) -> tuple[list["Con
     from mbvision import checkpoint
     from mbvision.build import eval_size, input_size
     from mbvision.commands.contestants import Contestant, with_peer
+    from mbvision.deploy.about import description
     from mbvision.deploy.export import export
-    from mbvision.deploy.formats import FORMATS, RUNTIMES
+    from mbvision.deploy.formats import FORMATS, RUNTIMES, open_runtime
     from mbvision.deploy.samples import sample_pictures
 
     source = Path(config["checkpoint"])
-    settings = checkpoint.rebuild(checkpoint.read(source), source)[2]["config"]
-    size = input_size(config) if config["input_size"] is not None else eval_size(settings)
+    about = checkpoint.rebuild(checkpoint.read(source), source)[2]
+    size = input_size(config) if config["input_size"] is not None else eval_size(about["config"])
     own = Contestant(name="torch", checkpoint=source, input_size=size)
     found, left_out = [own], dict[str, str]()
     runnable = {name: one for name, one in FORMATS.items() if one.runtime is not None}
@@ -115,7 +119,7 @@ def find_contestants(config: Mapping[str, Any], folder: Path) -> tuple[list["Con
     names = list(runnable) if config["formats"] is None else config["formats"]
     if wrong := [name for name in names if name not in runnable]:
         raise ConfigError(f"formats={names}: {wrong[0]} does not run here; choose of {', '.join(runnable)}")
-    for name in tqdm(names, desc="export", unit="format"):
+    for name in tqdm(names, desc="export", unit="format", disable=not names):
         if missing := [one for one in runnable[name].packages if find_spec(one) is None]:
             left_out[name] = f"{missing[0]} is not installed"
             continue
@@ -130,6 +134,12 @@ def find_contestants(config: Mapping[str, Any], folder: Path) -> tuple[list["Con
     for path in map(Path, config["files"]):
         if path.suffix.lower() not in RUNTIMES or not path.is_file():
             raise ConfigError(f"files: {path} is no file that ends in {', '.join(RUNTIMES)}")
+        its = description(open_runtime(path).metadata, path)
+        if its["class_names"] != about["class_names"] or tuple(its["input_size"]) != size:
+            shown = "x".join(map(str, its["input_size"]))
+            raise ConfigError(
+                f"files: {path} is for other classes or another input ({shown}) than {source}; export it from there"
+            )
         found.append(replace(own, name=path.name, file=path))
     if config["peer"]:
         try:

@@ -1,12 +1,12 @@
 """``check_data``: everything wrong or suspicious in a data set, by file and object, without a model."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mbvision.commands.compose import compose_config, wants_help
+from mbvision.commands.places import check_writable
 from mbvision.errors import AnnotationError, ConfigError, DataError, ImageError
 from mbvision.metrics.report import replace_text
 
@@ -211,19 +211,7 @@ def _check(config: Mapping[str, Any]) -> None:
         if config[key] is not None and Path(config[key]).suffix not in endings:
             raise ConfigError(f"{key}={config[key]}: give a file that ends in {' or '.join(endings)}")
         if config[key] is not None:  # not an hour later
-            _check_writable(key, Path(config[key]))
-    if config["loader"]["workers"] < 0:
-        raise ConfigError(f"loader.workers={config['loader']['workers']}: give a whole number from 0 up")
-
-
-def _check_writable(key: str, path: Path) -> None:
-    folder = path.parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{key}={path}: the folder cannot be made: {error.strerror}") from error
-    if path.is_dir() or not os.access(folder, os.W_OK):
-        raise ConfigError(f"{key}={path} cannot be written; name a file in a folder of yours")
+            check_writable(key, Path(config[key]))
 
 
 def _draw(results: Sequence[SetCheck], path: Path) -> None:
@@ -233,7 +221,7 @@ def _draw(results: Sequence[SetCheck], path: Path) -> None:
     pages = [worst_page(result.findings, result.readers) for result in results]
     drawn = [page for page in pages if page is not None]
     if not drawn:
-        print("no page of pictures: nothing was found in any")
+        print("no page of pictures: what was found, if anything, is in no picture")
         return
     save_image(path, grid(drawn, 1))
     print(f"written: {path}")

@@ -116,10 +116,6 @@ def _check(config: Mapping[str, Any]) -> None:
 
     find_convention(config["convention"])
     input_size(config)
-    for key in ("num_classes", "value_bytes"):
-        value = config[key]
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise ConfigError(f"{key}={value}: give a whole number from 1 up")
     for key, endings in (("output", (".json", ".csv")), ("picture", PICTURES)):
         if config[key] is not None and Path(config[key]).suffix not in endings:
             raise ConfigError(f"{key}={config[key]}: give a file that ends in {', '.join(endings)}")

@@ -34,6 +34,17 @@ def check_places(config: Mapping[str, Any]) -> None:
             _check(f"{key}.images", data["images"], is_folder=True)
 
 
+def check_writable(key: str, path: Path) -> None:
+    """Raise `ConfigError` where the file that ``key`` names could not be written; its folder is made."""
+    folder = path.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{key}={path}: the folder cannot be made: {error.strerror}") from error
+    if path.is_dir() or not os.access(folder, os.W_OK):
+        raise ConfigError(f"{key}={path} cannot be written; name a file in a folder of yours")
+
+
 def _is_drawn(data: Mapping[str, Any]) -> bool:
     return all(reader["_target_"].startswith(_DRAWN) for reader in data["readers"].values())
 

@@ -252,6 +252,7 @@ def test_help_explains_the_keys(command: ModuleType, capsys: pytest.CaptureFixtu
         (train, ["schedule=null"], "schedule=null: there is no such schedule; choose cosine"),
         (evaluate, [], "checkpoint="),
         (evaluate, ["checkpoint=a.ckpt", "iou=0.7"], "iou= goes with style=voc"),
+        (evaluate, ["checkpoint=a.ckpt", "data.on_bad_item=skip"], "data.on_bad_item=skip is for training"),
         (
             export,
             ["checkpoint=a.ckpt", "output=a.onnx", "dynamic=batch"],
@@ -298,6 +299,11 @@ def test_the_tools_are_commands() -> None:
         timeout=120,
     )
     assert done.returncode == 2 and done.stderr.startswith("error: source=nowhere.jpg") and done.stderr.count("\n") == 1
+
+
+def test_python_runs_the_package_as_the_console_script() -> None:
+    done = subprocess.run([sys.executable, "-m", "mbvision", "complexity", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("Count")
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(data: list[str], tmp_path: Path) -> None:

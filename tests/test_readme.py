@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 from fractions import Fraction
 from importlib import import_module
 from pathlib import Path
@@ -33,6 +34,7 @@ PAGES = [
     "docs/classification.md",
     "docs/export.md",
     "docs/faces.md",
+    "docs/predictions.md",
     "docs/several_machines.md",
 ]
 TINY = ["trainer=debug", *SMALL]
@@ -187,10 +189,14 @@ def test_the_command_runs(
         assert code == 0, printed.err
 
 
-def test_the_python_lines_work(place: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    text = (ROOT / "README.md").read_text()
+@pytest.mark.parametrize("page", ["README.md", "docs/predictions.md"])
+def test_the_python_lines_work(
+    page: str, place: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    text = (ROOT / page).read_text()
     lines = text.partition("```python\n")[2].partition("```")[0]
     cv2.imwrite(str(tmp_path / "picture.jpg"), np.zeros((40, 40, 3), np.uint8))
+    shutil.copy(Path(place["source=video.mp4"].partition("=")[2]), tmp_path / "video.mp4")
     monkeypatch.chdir(tmp_path)
     exec(lines.replace("best.ckpt", place["best.ckpt"]), {"mbvision": mbvision, "torch": torch})
 

@@ -15,7 +15,7 @@ Score a checkpoint: python tools/evaluate.py checkpoint=best.ckpt data=coco data
 Score boxes of another program: python tools/evaluate.py predictions=results.json annotations=instances.json
 Score masks of another program: python tools/evaluate.py predictions=FOLDER data=cityscapes data.root=FOLDER
 
-  checkpoint=PATH         a checkpoint of train
+  checkpoint=PATH         a checkpoint of train, or an exported file (.onnx, .xml, .pte)
   data=scenes             coco, voc, cityscapes, camvid, masks_folder, imagenet, image_folder; data.root=FOLDER
                           data.images=FOLDER
   split=NAME              default data.val_split       tasks=[detection]   of several heads this one alone
@@ -30,7 +30,7 @@ Score masks of another program: python tools/evaluate.py predictions=FOLDER data
   backend=pycocotools     hotcoco: the same numbers, much faster
   output=FILE.json        the numbers with all their digits
   output_dir=FOLDER       predictions.json, comp4 text files, masks/, precision_recall.png, confusion.png, roc.png,
-                          samples/
+                          samples/; default: evaluation/ beside the checkpoint
   samples=16              pictures of predictions beside the ground truth
   runtime=torch           onnx, openvino, or auto for the fastest: the checkpoint is exported for it once
   loader.batch_size=16    loader.workers=2      device=auto"""
@@ -46,6 +46,8 @@ def main(arguments: Sequence[str]) -> int:
     config = compose_config("evaluate", arguments)
     if config["style"] == "coco" and any(argument.startswith("iou=") for argument in arguments):
         raise ConfigError("iou= goes with style=voc; COCO's numbers are over ten overlaps, and AP50 is among them")
+    if idle := [one for one in arguments if one.startswith(("data.on_bad_item=", "data.max_bad_fraction="))]:
+        raise ConfigError(f"{idle[0]} is for training: a score is of all pictures; take a bad one out of the split")
     check_places(config)
     if config["predictions"]:
         metrics = score_file(config)

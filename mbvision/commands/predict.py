@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 HELP = """\
 Predict on pictures and videos: python tools/predict.py checkpoint=best.ckpt source=PICTURE_OR_VIDEO
 
-  checkpoint=PATH         a checkpoint of train
+  checkpoint=PATH         a checkpoint of train, its weights as safetensors, or an exported file (.onnx, .xml, .pte)
   source=PATH             a picture, a video, a folder, a glob such as 'photos/*.jpg', or camera:0
   output=predictions      folder for STEM.jpg, STEM.json and STEM.png (masks), and for STEM.mp4
   save=video              masks, json, or a list such as [video,json]; default: all of them for pictures, video for

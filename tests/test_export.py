@@ -291,3 +291,10 @@ def test_other_formats_give_the_same_numbers(format: str, suffix: str, joint: Pa
     if format != "torch_export":
         ours, theirs = mbvision.load(joint, device="cpu"), mbvision.load(done.path)
         np.testing.assert_allclose(ours.predict(picture(0)).scores, theirs.predict(picture(0)).scores, atol=1e-5)
+    else:
+        with pytest.raises(CheckpointError, match=r"a\.pt2 is an exported file: give the checkpoint"):
+            mbvision.load(done.path)
+    if format == "openvino":
+        done.path.with_suffix(".bin").unlink()
+        with pytest.raises(CheckpointError, match=r"a\.xml: its weights, a\.bin, must lie beside it"):
+            mbvision.load(done.path)

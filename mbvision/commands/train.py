@@ -100,6 +100,10 @@ def compose_command(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]
         saved = Path(given["resume"]).parent / "config.yaml"
         if saved.is_file():
             before = dict(argument.partition("=")[::2] for argument in read_command(saved))
+            own = [key for key in given if key not in ("resume", "run_dir") and given[key] != before.get(key)]
+            if own:
+                changed = ", ".join(f"{key}={given[key]} (was {before.get(key, 'not given')})" for key in own)
+                logger.warning("the run goes on with other keys, so not as it would have: %s", changed)
             given = {**before, "run_dir": str(saved.parent), **given}  # where it is now: a run folder can be moved
     merged = [f"{key}={value}" for key, value in given.items()]
     return compose_config("train", merged), merged

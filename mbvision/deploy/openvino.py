@@ -83,6 +83,8 @@ class OpenVino(Runtime):
             self.settings["INFERENCE_NUM_THREADS"] = threads
         if precision == "bf16" and "BF16" not in self.core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise ConfigError("precision=bf16: this processor has no bfloat16; leave it out")
+        if not path.with_suffix(".bin").is_file():
+            raise CheckpointError(f"{path}: its weights, {path.with_suffix('.bin').name}, must lie beside it")
         with self._told():
             self.model = self.core.read_model(path)
             self.own_shapes = SHAPES if self.model.is_dynamic() else 0

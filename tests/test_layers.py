@@ -42,6 +42,7 @@ ALLOWED |= {
     "engine": UPPER,
     "inference": UPPER | {"deploy"},
     "commands": UPPER | {"analysis", "deploy", "engine", "inference", "weights", "__init__"},
+    "__main__": {"commands"},
 }
 ONLY_IN = {
     "lightning": {"engine", "commands"},

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from mbvision import checkpoint
-from mbvision.commands import fitting, machine, run, train
+from mbvision.commands import fitting, machine, resuming, run, train
 from mbvision.commands.run_folder import check_writable
 from mbvision.data.boxes import BoxReader
 from mbvision.data.coco import coco
@@ -215,4 +215,4 @@ def test_a_checkpoint_says_with_what_it_was_written_and_what_comes_next(root: Pa
     with pytest.raises(CheckpointError, match="no random states"):
         fit(config(root), tmp_path / "again", resume=tmp_path / "other.ckpt")
     with pytest.raises(ConfigError, match="2 classes of detection, the data 1"):
-        fitting.check_same_classes(tmp_path / "last.ckpt", {"detection": ["bright"]})
+        resuming.check_same_classes(tmp_path / "last.ckpt", {"detection": ["bright"]})

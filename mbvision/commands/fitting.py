@@ -14,10 +14,9 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMonitor, TQDMProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
-from mbvision import checkpoint, checkpoint_checks, stopping
+from mbvision import checkpoint, stopping
 from mbvision.build import Config, build_reader, build_tasks, deferred, eval_size, make
 from mbvision.commands.distilling import add_pictures, load_teacher
-from mbvision.commands.run_folder import first_process
 from mbvision.data.base import Reader
 from mbvision.draw_faces import plot_roc
 from mbvision.engine.callbacks import AtomicCheckpointIO, RunCheckpoints, WarmAverage
@@ -28,7 +27,7 @@ from mbvision.engine.pictures import Pictures
 from mbvision.engine.rounding import Rounding
 from mbvision.engine.run_log import RunLog
 from mbvision.engine.signals import ending_together, leave_signals_alone
-from mbvision.errors import CheckpointError, ConfigError, DataError, TrainingError
+from mbvision.errors import ConfigError, DataError, TrainingError
 from mbvision.metrics.box_evaluator import BoxEvaluator
 from mbvision.metrics.report import format_table, merged, write_metrics
 from mbvision.metrics.results import write_coco_results
@@ -38,19 +37,6 @@ from mbvision.structures import BoxAnnotations, MaskAnnotations
 from mbvision.weights import load_pretrained, load_trunk_only
 
 logger = logging.getLogger(__name__)
-
-TRAINING_STATE: Mapping[str, type] = {
-    "state_dict": dict,
-    "epoch": int,
-    "global_step": int,
-    "loops": dict,
-    "callbacks": dict,
-    "optimizer_states": list,
-    "lr_schedulers": list,
-    "VisionData": dict,
-    "random": list,
-}
-"""What Lightning goes on from, besides the weights."""
 
 
 def load_start(network: Network, config: Config, class_names: Mapping[str, Sequence[str]]) -> None:
@@ -70,56 +56,6 @@ def load_start(network: Network, config: Config, class_names: Mapping[str, Seque
         )
     if config["freeze"] == "backbone":
         network.freeze_backbone()
-
-
-def check_resumable(config: Config, path: Path) -> None:
-    """Refuse a checkpoint that is damaged, or of a run with another network or optimizer."""
-    content = checkpoint.read(path)
-    about = content.get("mbvision")
-    wrong = [key for key, kind in TRAINING_STATE.items() if not isinstance(content.get(key), kind)]
-    if not isinstance(about, dict) or not isinstance(about.get("config"), dict) or wrong:
-        raise CheckpointError(
-            f"{path} is not a training checkpoint of mbvision{f' (no {wrong[0]} in it)' if wrong else ''};"
-            " to start from its weights: pretrained="
-        )
-    checkpoint_checks.check_description(path, about)
-    for key in ("backbone", "heads"):
-        if about["config"].get(key) != config[key]:
-            raise ConfigError(f"resume={path}: that run has another {key}; give the same keys as it did")
-    if about.get("optimizer") != config["optimizer"]["_target_"]:
-        raise ConfigError(f"resume={path}: that run has the optimizer {about.get('optimizer')}; it cannot change")
-
-
-def check_same_classes(path: Path, class_names: Mapping[str, Sequence[str]]) -> None:
-    """Refuse to resume with a data set whose classes are not those of the checkpoint."""
-    known = checkpoint.read(path)["mbvision"]["class_names"]
-    for head, names in known.items():
-        found = list(class_names.get(head, ()))
-        if found != list(names):
-            raise ConfigError(
-                f"resume={path}: that run has {len(names)} classes of {head}, the data {len(found)} (or other ones);"
-                " to train on this set: pretrained= and reset_head=true"
-            )
-
-
-def take_along(resume: Path, folder: Path) -> None:
-    """Give a run that goes on in another folder what it had: its state, its table, and its best checkpoint."""
-    if not first_process() or folder.resolve() == resume.parent.resolve():
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    had = {"last.ckpt": resume, "metrics.csv": resume.with_name("metrics.csv")}
-    best = resume.with_name("best.ckpt")
-    if best.is_file() and best_score(best) == best_score(resume):  # else it is of another run, or of a later step
-        had["best.ckpt"] = best
-    for name, source in had.items():
-        if source.is_file() and not (folder / name).exists():
-            checkpoint.copy(source, folder / name)
-
-
-def best_score(path: Path) -> float | None:
-    """What the run of a checkpoint had reached; None where it was not scored yet."""
-    known = checkpoint.read(path).get("callbacks", {}).get(RunCheckpoints.__qualname__, {})
-    return known.get("best")
 
 
 def check_boxes(config: Config, train_reader: Reader, val_reader: Reader) -> None:

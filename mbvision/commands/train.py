@@ -115,7 +115,7 @@ def train(config: dict[str, Any], command: Sequence[str]) -> Mapping[str, Any]:
     import torch
 
     from mbvision.build import build_network, input_size
-    from mbvision.commands import fitting
+    from mbvision.commands import fitting, resuming
     from mbvision.commands.costs import format_costs, joint_costs
     from mbvision.commands.data_report import tell_findings
     from mbvision.commands.machine import check_machine
@@ -123,11 +123,11 @@ def train(config: dict[str, Any], command: Sequence[str]) -> Mapping[str, Any]:
 
     resume = Path(config["resume"]) if config["resume"] else None
     if resume:
-        fitting.check_resumable(config, resume)
+        resuming.check_resumable(config, resume)
     folder = run_folder(config)
     check_writable(folder)
     if resume:
-        fitting.take_along(resume, folder)
+        resuming.take_along(resume, folder)
     L.seed_everything(config["seed"], verbose=False)
     if config["threads"]:
         torch.set_num_threads(config["threads"])
@@ -135,7 +135,7 @@ def train(config: dict[str, Any], command: Sequence[str]) -> Mapping[str, Any]:
     check_machine(config, size)
     train_reader, val_reader = fitting.build_readers(config)
     if resume:
-        fitting.check_same_classes(resume, train_reader.class_names)
+        resuming.check_same_classes(resume, train_reader.class_names)
     fitting.check_boxes(config, train_reader, val_reader)
     num_classes = {name: len(train_reader.class_names[name]) for name in config["heads"]}
     network = build_network(config, num_classes)

@@ -13,7 +13,7 @@ from safetensors.torch import save as safetensors_bytes
 
 from mbvision import checkpoint
 from mbvision.build import build_network
-from mbvision.commands import fitting
+from mbvision.commands import resuming
 from mbvision.commands.distilling import load_teacher
 from mbvision.weights import load_pretrained, load_trunk_only
 from tests.faults.case import Case
@@ -111,7 +111,7 @@ def through(door: str, path: Path) -> Any:
         from mbvision.build import build_tasks
 
         return load_teacher({**settings(), "distill": str(path)}, network, build_tasks(settings()), NAMES)
-    return fitting.check_resumable(settings(), path)
+    return resuming.check_resumable(settings(), path)
 
 
 def _descriptions() -> Iterator[tuple[str, str, Any]]:

@@ -262,6 +262,7 @@ def test_help_explains_the_keys(command: ModuleType, capsys: pytest.CaptureFixtu
         (evaluate, ["checkpoint=/nowhere.ckpt"], "/nowhere.ckpt"),
         (predict, ["checkpoint=/nowhere.ckpt", "source=/nowhere.jpg"], "/nowhere"),
         (prepare_data, ["data=nothing"], "data=nothing"),
+        (doctor, ["foo=1"], "foo=1: doctor has no keys"),
         (prepare_data, ["dta=coco"], "did you mean data"),
         (prepare_data, ["data=coco", "archives=/nowhere"], "/nowhere"),
     ],

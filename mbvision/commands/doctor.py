@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mbvision.commands.compose import wants_help
+from mbvision.errors import ConfigError
 
 HELP = "Say what is installed, and what on this machine will hurt: python tools/doctor.py"
 PACKAGES = (
@@ -41,6 +42,8 @@ def main(arguments: Sequence[str]) -> int:
     if wants_help(arguments):
         print(HELP)
         return 0
+    if arguments:
+        raise ConfigError(f"{arguments[0]}: doctor has no keys")
     import torch
 
     installed = versions()

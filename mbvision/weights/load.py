@@ -3,6 +3,7 @@
 import itertools
 import logging
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +87,7 @@ def load_pretrained(
     kept = {key: value for key, value in weights.items() if key in own or _must_fit(key, network, reset_head)}
     if any(".auxiliary." in key for key in weights.keys() - kept.keys()):
         logger.info("%s has an auxiliary head, this network has none", source)
+    anew: Counter[str] = Counter()
     for key, tensor in own.items():
         if not key.startswith("heads."):
             continue
@@ -93,8 +95,10 @@ def load_pretrained(
         unfit = key not in kept or kept[key].shape != tensor.shape or CLASS_LAYERS.match(key)
         if absent or (reset_head and unfit):
             if not absent:
-                logger.info("%s starts anew", key)
+                anew[key.split(".")[1]] += 1
             kept[key] = tensor
+    for head, count in anew.items():
+        logger.info("reset_head: what tells the classes of %s apart starts anew (%d tensors)", head, count)
     try:
         load_strict(network, kept)
     except CheckpointError as error:

@@ -220,6 +220,12 @@ def test_a_place_that_cannot_be_written_is_named(name: str, joint: Path, capsys:
     assert f"error: /proc/{name}: No such file or directory" in capsys.readouterr().err
 
 
+def test_a_float_file_leaves_no_table_of_the_8_bits_that_it_replaces(joint: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.onnx.sensitivity.json").touch()
+    export(joint, tmp_path / "a.onnx", pictures=sample_pictures, masks="logits")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.onnx"]
+
+
 def test_a_missing_package_is_named_with_its_extra(
     joint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

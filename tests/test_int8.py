@@ -181,7 +181,7 @@ def test_only_the_layers_that_are_not_kept_are_in_8_bits(
     assert len(convolutions) == len(layers) and len(in_float) == len(kept)
     shapes = sorted(tuple(constants[node.input[1]].dims) for node in in_float)
     assert shapes == sorted(tuple(layers[name].weight.shape) for name in kept)
-    table = json.loads(output.with_name("a.sensitivity.json").read_text())
+    table = json.loads(output.with_name(f"{output.name}.sensitivity.json").read_text())
     assert {row["layer"] for row in table if row["float"]} == set(kept) and len(table) == len(layers)
 
 
@@ -213,7 +213,7 @@ def test_a_file_that_loses_too_much_is_not_left_behind(
     assert (tmp_path / "a.onnx").read_text() == "what was there"
     assert {path.name for path in tmp_path.iterdir()} == {"a.onnx", "seen"}
     assert run(command.main, [*keys, "max_drop=2.5"]) == 0
-    assert {path.name for path in tmp_path.iterdir()} == {"a.onnx", "a.sensitivity.json", "seen"}
+    assert {path.name for path in tmp_path.iterdir()} == {"a.onnx", "a.onnx.sensitivity.json", "seen"}
 
 
 def pictures(folder: Path, number: int) -> Path:

@@ -78,6 +78,7 @@ def export(
             parity = compare(plan.network, runtime, [*shown, *other_shape(plan, pictures, batch)])
             check(parity, output)
         place(folder, output)
+        table_of(output).unlink(missing_ok=True)  # of a file in 8 bits that was there before
     eager = Eager(plan.network, plan.metadata)
     return Exported(output, plan.network.output_names, eager, shown, runtime, parity, size_of)
 
@@ -151,6 +152,11 @@ def beside(output: Path) -> Iterator[Path]:
         made = TemporaryDirectory(dir=output.parent, prefix=f".{output.stem}-")
     with made as folder:
         yield Path(folder)
+
+
+def table_of(output: Path) -> Path:
+    """Where the sensitivity table of a file in 8 bits is."""
+    return output.with_name(f"{output.name}.sensitivity.json")
 
 
 def megabytes(folder: Path) -> float:

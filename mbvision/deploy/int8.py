@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mbvision.deploy.export import Exported, Pictures, Plan, beside, megabytes, other_shape, place, prepare
+from mbvision.deploy.export import Exported, Pictures, Plan, beside, megabytes, other_shape, place, prepare, table_of
 from mbvision.deploy.exported import Eager
 from mbvision.deploy.formats import FORMATS
 from mbvision.deploy.parity import LIKE_BOX, compare
@@ -25,7 +25,7 @@ Calibration = Callable[[tuple[int, int], dict[str, Any]], Sequence[Float[Tensor,
 class Quantized(NamedTuple):
     """A file in 8 bits beside the network, and beside the float file of the same format, open while it is judged.
 
-    ``table`` is in the file ``TABLE``; ``kept`` are the layers that stayed in float.
+    ``table`` is in the file of `table_of`; ``kept`` are the layers that stayed in float.
     """
 
     exported: Exported
@@ -54,8 +54,7 @@ def export_int8(
 
     ``calibration`` gives pictures in 0..1 for an input size and a checkpoint's description: they say which ranges 8
     bits have to span. ``keep_float`` are names of layers, by default those that `stay_float` picks. ``judge`` may
-    refuse the file by raising: then none is left. Beside the file goes its table of `sensitivity`, as
-    ``STEM.sensitivity.json``.
+    refuse the file by raising: then none is left. Its table of `sensitivity` goes where `table_of` says.
     """
     if format in FORMATS and FORMATS[format].quantize is None:
         able = ", ".join(name for name, one in FORMATS.items() if one.quantize)
@@ -83,7 +82,7 @@ def export_int8(
         write(plan, before, folder / output.name, samples, kept)
         size = megabytes(folder)
         text = json.dumps(as_plain(table, kept), indent=2) + "\n"
-        (folder / f"{output.stem}.sensitivity.json").write_text(text)
+        table_of(folder / output.name).write_text(text)
         assert plan.format.runtime is not None
         runtime = plan.format.runtime(folder / output.name)
         shown = pictures(plan.size, batch)

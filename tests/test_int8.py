@@ -294,3 +294,13 @@ def test_what_lies_between_layers_is_neither_before_nor_behind_them() -> None:
 
 def test_formats_with_8_bits_run_here() -> None:
     assert all(one.runtime for one in FORMATS.values() if one.quantize)
+
+
+def test_what_openvino_cannot_compile_for_any_size_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    detector = write_checkpoint(tmp_path / "a.ckpt", "task=ssdlite")
+    keys = [f"calibration={pictures(tmp_path / 'seen', 1)}", "quantize=int8", "nms=true", "dynamic=[height,width]"]
+    assert run(command.main, [f"checkpoint={detector}", f"output={tmp_path}/a.xml", *keys]) == 2
+    assert "OpenVINO cannot compile nms=true in 8 bits for any height and width" in capsys.readouterr().err

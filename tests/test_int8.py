@@ -13,8 +13,6 @@ import torch
 from mbvision import checkpoint
 from mbvision.commands import export as command
 from mbvision.commands import int8_receipt, run
-from mbvision.commands.calibration import calibration
-from mbvision.commands.compose import compose_config
 from mbvision.deploy.between import inside
 from mbvision.deploy.exported import Eager
 from mbvision.deploy.fold import folded
@@ -22,9 +20,9 @@ from mbvision.deploy.formats import FORMATS, open_runtime
 from mbvision.deploy.int8 import Quantized, export_int8
 from mbvision.deploy.samples import sample_pictures
 from mbvision.deploy.sensitivity import LayerNoise, quantisable, sensitivity, stay_float
-from mbvision.draw import save_image
 from mbvision.errors import ConfigError
 from tests.tiny_checkpoints import write_checkpoint
+from tests.tiny_runs import write_grays
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
@@ -205,7 +203,7 @@ def test_a_file_that_loses_too_much_is_not_left_behind(
     monkeypatch.setitem(FORMATS, "onnx", there)
     monkeypatch.setattr(int8_receipt, "scored", scores)
     keys = [f"checkpoint={planted}", f"output={tmp_path}/a.onnx", "quantize=int8", "data=scenes", "masks=logits"]
-    keys += [f"calibration={pictures(tmp_path / 'seen', 3)}"]
+    keys += [f"calibration={write_grays(tmp_path / 'seen', 3)}"]
     assert run(command.main, keys) == 2
     told = capsys.readouterr()
     assert "mIoU fell by 2.00 points, max_drop=1 allows less" in told.err and "keep_float=[" in told.err
@@ -214,52 +212,6 @@ def test_a_file_that_loses_too_much_is_not_left_behind(
     assert {path.name for path in tmp_path.iterdir()} == {"a.onnx", "seen"}
     assert run(command.main, [*keys, "max_drop=2.5"]) == 0
     assert {path.name for path in tmp_path.iterdir()} == {"a.onnx", "a.onnx.sensitivity.json", "seen"}
-
-
-def pictures(folder: Path, number: int) -> Path:
-    for seed in range(number):
-        save_image(folder / f"{seed}.png", np.full((50, 70, 3), 10 * seed, dtype=np.uint8))
-    return folder
-
-
-def test_pictures_are_drawn_by_the_seed_and_fitted_as_the_checkpoint_says(plain: Path, tmp_path: Path) -> None:
-    about = checkpoint.read(plain)["mbvision"]
-    about["config"]["fit"] = "letterbox"
-    folder = pictures(tmp_path, 12)
-
-    def drawn(seed: int) -> list[int]:
-        keys = [f"calibration={folder}", "calibration_pictures=5", f"calibration_seed={seed}"]
-        config = compose_config("export", ["checkpoint=a", "output=a.onnx", "quantize=int8", *keys])
-        found = calibration(config, [])((64, 64), about)
-        assert all(one.shape == (1, 3, 64, 64) for one in found)
-        assert all(one[0, 0, 60, 0] != one[0, 0, 0, 0] for one in found)  # the letterbox's edge
-        return [round(float(one[0, 0, 0, 0]) * 255) // 10 for one in found]
-
-    assert drawn(0) == drawn(0) and len(set(drawn(0))) == 5 and drawn(0) != drawn(1)
-
-
-@pytest.mark.parametrize(
-    ("keys", "message"),
-    [
-        (["output=a.onnx"], "quantize=int8 needs pictures like those of training: calibration=FOLDER, or data="),
-        (["output=a.onnx", "calibration=nowhere"], "calibration=nowhere: there is no picture"),
-        (["output=a.pt2", "calibration=SEEN"], "quantize=int8: format=torch_export has none; choose onnx, openvino"),
-        (["output=a.safetensors", "calibration=SEEN"], "quantize=int8: format=safetensors has none"),
-        (["output=a.onnx", "calibration=SEEN", "keep_float=[backbone.stem]"], "did you mean backbone.stem.conv?"),
-        (["output=a.onnx", "calibration=SEEN", "keep_float=stem"], "keep_float=stem: give a list of layers"),
-        (["output=a.onnx", "quantize=int4"], "quantize=int4"),
-        (["output=a.onnx", "calibration=SEEN", "max_drop=0.5"], "max_drop= does nothing here: goes with data="),
-        (["output=a.onnx", "max_drop=-1"], "max_drop=-1"),
-    ],
-)
-def test_a_users_mistake_is_named(
-    keys: list[str], message: str, plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    seen = pictures(tmp_path / "seen", 1)
-    keys = [key.replace("SEEN", str(seen)).replace("output=", f"output={tmp_path}/") for key in keys]
-    assert run(command.main, [f"checkpoint={plain}", "quantize=int8", *keys]) == 2
-    assert message in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["seen"]
 
 
 def test_all_in_float_is_refused(plain: Path, tmp_path: Path) -> None:
@@ -294,13 +246,3 @@ def test_what_lies_between_layers_is_neither_before_nor_behind_them() -> None:
 
 def test_formats_with_8_bits_run_here() -> None:
     assert all(one.runtime for one in FORMATS.values() if one.quantize)
-
-
-def test_what_openvino_cannot_compile_for_any_size_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    pytest.importorskip("openvino", reason="openvino is not installed")
-    detector = write_checkpoint(tmp_path / "a.ckpt", "task=ssdlite")
-    keys = [f"calibration={pictures(tmp_path / 'seen', 1)}", "quantize=int8", "nms=true", "dynamic=[height,width]"]
-    assert run(command.main, [f"checkpoint={detector}", f"output={tmp_path}/a.xml", *keys]) == 2
-    assert "OpenVINO cannot compile nms=true in 8 bits for any height and width" in capsys.readouterr().err

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mbvision.build import build_network, input_size
 from mbvision.commands.compose import compose_config
+from mbvision.draw import save_image
 from mbvision.engine import callbacks
 from mbvision.engine.data_module import VisionData
 from mbvision.engine.module import VisionModule
@@ -128,3 +129,10 @@ def differing(a: dict[str, Tensor], b: dict[str, Tensor], keys: Sequence[str] | 
     """The names of tensors that are not equal bit for bit."""
     assert a.keys() == b.keys()
     return [key for key in (keys or a) if not torch.equal(a[key], b[key])]
+
+
+def write_grays(folder: Path, number: int) -> Path:
+    """A folder of ``number`` pictures of 70x50 pixels, each of one gray."""
+    for seed in range(number):
+        save_image(folder / f"{seed}.png", np.full((50, 70, 3), 10 * seed, dtype=np.uint8))
+    return folder

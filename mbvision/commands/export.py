@@ -64,8 +64,8 @@ def main(arguments: Sequence[str]) -> int:
         raise ConfigError(f"quantize=int8: format={name} has none; choose onnx, openvino, executorch")
     if output.exists() and output.samefile(source):
         raise ConfigError(f"output={output} is the checkpoint itself; give another file")
+    refuse_unused({one.partition("=")[0].partition(".")[0] for one in arguments}, name, int8=bool(config["quantize"]))
     data = [one for one in arguments if one.startswith(("data=", "data."))]
-    refuse_unused([one.partition("=")[0] for one in arguments], name, int8=bool(config["quantize"]), data=bool(data))
     if name in WEIGHTS:
         write_weights(source, output, name)
     elif config["quantize"]:
@@ -75,19 +75,17 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def refuse_unused(given: Collection[str], name: str, *, int8: bool, data: bool) -> None:
-    """Raise ConfigError for a key that was given and would do nothing."""
+def refuse_unused(given: Collection[str], name: str, *, int8: bool) -> None:
+    """Raise ConfigError for a key (of ``data.root`` the first word) that was given and would do nothing."""
     without: list[tuple[bool, Sequence[str], str]] = [
-        (name in WEIGHTS, GRAPH, f"format={name} writes the weights alone"),
+        (name in WEIGHTS, (*GRAPH, "data"), f"format={name} writes the weights alone"),
+        (name == "coreml", ("data",), "format=coreml runs on macOS alone, and is not scored"),
         (not int8, INT8, "goes with quantize=int8"),
-        (not data, SCORED, "goes with data=, on which network and file are scored"),
+        ("data" not in given, SCORED, "goes with data=, on which network and file are scored"),
     ]
     for unused, keys, why in without:
         if unused and (idle := [key for key in keys if key in given]):
             raise ConfigError(f"{idle[0]}= does nothing here: {why}")
-    if data and name in (*WEIGHTS, "coreml"):
-        what = "runs on macOS alone" if name == "coreml" else "writes the weights alone"
-        raise ConfigError(f"data= does nothing here: format={name} {what}, and is not scored")
 
 
 def write_weights(source: Path, output: Path, name: str) -> None:

@@ -201,6 +201,24 @@ def score(trainer: L.Trainer, module: VisionModule, data: VisionData, path: Path
     return {"step": content["global_step"], "epoch": content["epoch"], **merged(module.metrics, len(data.val_set))}
 
 
+def score_end(
+    trainer: L.Trainer, module: VisionModule, data: VisionData, saved: RunCheckpoints, best: Path
+) -> dict[str, Any]:
+    """The metrics of what a run ended with between two validations, if it is the best; it is kept as that then."""
+    last = best.with_name("last.ckpt")
+    if saved.best is None and checkpoint.read(best)["global_step"] != checkpoint.read(last)["global_step"]:
+        saved.best = module.score if score(trainer, module, data, best) else None  # killed before it was scored
+    metrics = score(trainer, module, data, last)
+    if not metrics:
+        return {}
+    highest = module.score if saved.best is None else max(saved.best, module.score)
+    if trainer.is_global_zero:
+        if module.score == highest:
+            checkpoint.copy(last, best)
+        saved.record(highest, last, best)
+    return metrics if module.score == highest else {}
+
+
 def finish(
     config: Config, module: VisionModule, data: VisionData, folder: Path, fitted: L.Trainer
 ) -> Mapping[str, Any]:
@@ -217,17 +235,7 @@ def finish(
     assert isinstance(saved, RunCheckpoints)
     metrics: dict[str, Any] = {}
     if saved.scored_step < fitted.global_step:
-        # The run ended between two validations: what it ended with may be better than what they saw.
-        last = best.with_name("last.ckpt")
-        if saved.best is None and checkpoint.read(best)["global_step"] != fitted.global_step:
-            saved.best = module.score if score(trainer, module, data, best) else None
-        if metrics := score(trainer, module, data, last):
-            highest = module.score if saved.best is None else max(saved.best, module.score)
-            if trainer.is_global_zero:
-                if module.score == highest:
-                    checkpoint.copy(last, best)
-                saved.record(highest, last, best)
-            metrics = metrics if module.score == highest else {}
+        metrics = score_end(trainer, module, data, saved, best)
     metrics = metrics or score(trainer, module, data, best)
     if not metrics:
         logger.warning("nothing was scored: trainer.limit_val_batches=%s", config["trainer"]["limit_val_batches"])

@@ -24,18 +24,16 @@ def judge(done: Quantized, config: Mapping[str, Any], data: Sequence[str]) -> No
     for head, share in done.exported.parity.agreement.items():
         how = f" (boxes that overlap by {LIKE_BOX:g})" if head == "detection" else ""
         print(f"same predictions as the network, {head}{how}: {share:.2%}")
-    rows = costs(done)
-    if data:
-        settings = evaluation(config, data)
-        before = scored(done.exported.eager, done.exported.path, settings)
-        assert done.exported.runtime is not None
-        after = scored(done.exported.runtime, done.exported.path, settings)
-        rows = [*differences(before, after), *rows]
-    print(format_rows([HEADS, *rows]))
     if not data:
+        print(format_rows([HEADS, *costs(done)]))
         print("what that does to the score was not measured: give data=")
-    if data:
-        check_drop(done, before, after, config["max_drop"])
+        return
+    settings = evaluation(config, data)
+    before = scored(done.exported.eager, done.exported.path, settings)
+    assert done.exported.runtime is not None
+    after = scored(done.exported.runtime, done.exported.path, settings)
+    print(format_rows([HEADS, *differences(before, after), *costs(done)]))
+    check_drop(done, before, after, config["max_drop"])
 
 
 HEADS = ("", "float", "int8", "difference")

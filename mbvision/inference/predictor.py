@@ -173,13 +173,10 @@ def open_on(
     path: Path, device: str, *, runtime: str | None, precision: str = "float32", pictures: int | None = None
 ) -> tuple[Model, str]:
     """A model as `mbvision.deploy.fastest.open_fast` opens it, and the device it is for: on a GPU ``auto`` is torch."""
-    if path.suffix.lower() in RUNTIMES and device not in ("auto", "cpu"):
-        raise ConfigError(
-            f"device={device}: {path} computes on the processor; give its checkpoint, or leave device= out"
-        )
-    if runtime in FILES or precision == "bf16":
+    is_exported = path.suffix.lower() in RUNTIMES
+    if is_exported or runtime in FILES or precision == "bf16":
         if device not in ("auto", "cpu"):
-            asked = f"runtime={runtime}" if runtime in FILES else f"precision={precision}"
+            asked = path if is_exported else f"runtime={runtime}" if runtime in FILES else f"precision={precision}"
             raise ConfigError(f"device={device}: {asked} computes on the processor; device=cpu, or leave that out")
         device = "cpu"
     elif runtime == "auto" and (chosen := choose_device(device)).type != "cpu":

@@ -67,6 +67,14 @@ def test_what_we_write_is_what_we_read(tmp_path: Path) -> None:
     assert min(psnr(frame.image, picture(n)) for n, frame in enumerate(frames)) > 38
 
 
+def test_title_that_is_not_utf8_is_no_reason_to_refuse(tmp_path: Path) -> None:
+    content = encode(tmp_path / "clip.mkv", 2, format="matroska", title="Caf__").read_bytes()
+    assert content.count(b"Caf__") == 1
+    (tmp_path / "clip.mkv").write_bytes(content.replace(b"Caf__", b"Caf\xe9\xff"))
+    with open_video(tmp_path / "clip.mkv") as video:
+        assert len(list(video)) == 2
+
+
 def test_times_of_a_variable_rate_are_kept_and_start_at_zero(tmp_path: Path) -> None:
     path = encode(tmp_path / "clip.mkv", 5, format="matroska", times=[1.0, 1.04, 1.5, 1.51, 3.0])
     with open_video(path) as video:

@@ -26,9 +26,11 @@ def encode(
     times: Sequence[float] | None = None,
     matrix: Sequence[int] | None = None,
     colorspace: int | None = None,
+    title: str = "",
 ) -> Path:
     """A clip from FFmpeg itself, at 25 frames per second."""
     with av.open(str(path), "w", format=format, options={"movflags": "+faststart"} if format == "mp4" else {}) as out:
+        out.metadata.update({"title": title} if title else {})
         stream = out.add_stream(codec, rate=25, options={"crf": "12", "bf": "0"} if codec == "libx264" else {})
         stream.height, stream.width = size
         stream.pix_fmt = "yuv420p"

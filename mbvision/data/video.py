@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import av
 import cv2
@@ -32,6 +32,8 @@ SUFFIXES = (
 # The demuxers of FFmpeg that read one file and open no other; playlists (hls, dash, concat, ...) are not among them.
 _FORMATS = "mov,matroska,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,ivf,obu,flv,asf,ogg,mxf,dv,yuv4mpegpipe"
 _ERRORS = (av.error.FFmpegError, OSError, ValueError)
+# Titles that are not UTF-8 are no reason to refuse a video: PyAV 19 never raises for them and lost the argument.
+_METADATA: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 
 def open_video(path: Path, *, max_pixels: int = MAX_PIXELS) -> "VideoFile":
@@ -51,7 +53,7 @@ def open_video(path: Path, *, max_pixels: int = MAX_PIXELS) -> "VideoFile":
             "r",
             options={"max_pixels": str(max_pixels)},
             container_options={"format_whitelist": _FORMATS, "protocol_whitelist": "none"},
-            metadata_errors="replace",
+            **_METADATA,
         )
     except _ERRORS as error:
         file.close()
@@ -88,7 +90,7 @@ class VideoFile(FrameSource):
         self._first = first
         self._turn = _turn(first)
         height, width = first.height, first.width
-        rate = sensible_rate(self._stream.average_rate or self._stream.guessed_rate)
+        rate = sensible_rate(_fraction(self._stream.average_rate) or _fraction(self._stream.guessed_rate))
         self.duration_declared = _declared_duration(container, self._stream)
         count = self._stream.frames or round((self.duration_declared or 0) * rate)
         super().__init__(
@@ -97,7 +99,7 @@ class VideoFile(FrameSource):
             rate=rate,
             frames_declared=count or None,
         )
-        aspect = self._stream.sample_aspect_ratio or Fraction(1)
+        aspect = _fraction(self._stream.sample_aspect_ratio) or Fraction(1)
         self.pixel_aspect = 1 / aspect if self._turn[0] else aspect
 
     def close(self) -> None:
@@ -168,9 +170,14 @@ def _video_stream(container: av.container.InputContainer, path: Path) -> av.Vide
 
 
 def _declared_duration(container: av.container.InputContainer, stream: av.VideoStream) -> float | None:
-    if stream.duration is not None and stream.time_base is not None:
-        return float(stream.duration * stream.time_base)
+    if stream.duration is not None and (time_base := _fraction(stream.time_base)):
+        return float(stream.duration * time_base)
     return None if container.duration is None else container.duration / av.time_base
+
+
+def _fraction(value: Any) -> Fraction | None:
+    """What PyAV gives for a rational number, None where the file has none: PyAV 18 gives None, 19 its own zero."""
+    return Fraction(value.numerator, value.denominator) if value else None
 
 
 def _turn(frame: av.VideoFrame) -> tuple[bool, bool, bool]:

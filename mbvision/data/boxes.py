@@ -4,10 +4,9 @@ A table is validated once, here; the readers of the file formats only collect co
 """
 
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +14,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from mbvision.data.base import Reader
 from mbvision.data.images import MAX_PIXELS, read_image, stored_size
-from mbvision.errors import SizeMismatchError, is_printable, printable
+from mbvision.errors import SizeMismatchError, printable
 from mbvision.structures import BoxAnnotations, Geometry, Sample, Skipped, Target
 
 _logger = logging.getLogger(__name__)
@@ -116,18 +115,6 @@ def warn_of_boxes(source: str, what: str, ids: Sequence[object]) -> list[Skipped
         shown = printable(", ".join(str(item)[:100] for item in ids[:3])) + (", ..." if len(ids) > 3 else "")
         _logger.warning("%s: boxes that %s: %d (annotation ids %s)", source, what, len(ids), shown)
     return [Skipped(f"annotation {item}", what) for item in ids]
-
-
-def leads_inside(file_name: str) -> bool:
-    """Whether a file name out of an annotation stays below the folder it is joined to: not absolute, no ``..``.
-
-    Characters that no name has on purpose (control characters, halves of surrogate pairs) lead nowhere.
-    """
-    if not file_name or not is_printable(file_name) or file_name.startswith(("/", "\\")):
-        return False
-    if ".." not in file_name and ":" not in file_name:
-        return True
-    return ".." not in re.split(r"[/\\]", file_name) and not PureWindowsPath(file_name).drive
 
 
 class BoxReader(Reader):

@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from mbvision.data.boxes import BoxColumns, BoxReader, PictureList, assemble, leads_inside, warn_of_boxes
+from mbvision.data.boxes import BoxColumns, BoxReader, PictureList, assemble, warn_of_boxes
 from mbvision.data.coco_layout import find_annotations, find_images
 from mbvision.data.coco_runs import is_drawable
+from mbvision.data.file_listing import leads_inside
 from mbvision.data.images import MAX_PIXELS
 from mbvision.errors import AnnotationError, DataError, is_printable
 from mbvision.files import read_bytes

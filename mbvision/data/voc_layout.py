@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mbvision.data.boxes import leads_inside
+from mbvision.data.file_listing import leads_inside
 from mbvision.data.images import SUFFIXES
 from mbvision.errors import AnnotationError, DataError
 from mbvision.files import read_text

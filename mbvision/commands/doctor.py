@@ -7,6 +7,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from packaging.version import Version
+
 from mbvision.commands.compose import wants_help
 from mbvision.errors import ConfigError
 
@@ -16,6 +18,7 @@ PACKAGES = (
     "torch",
     "torchvision",
     "lightning",
+    "pytorch-lightning",
     "torchmetrics",
     "hydra-core",
     "numpy",
@@ -35,6 +38,12 @@ PACKAGES = (
 SMALL_SHM = 512 * 2**20
 """Under this much shared memory (bytes), batches of loader workers may not fit."""
 LITTLE_DISK = 2 * 2**30
+LIGHTNING = ("lightning", "pytorch-lightning")
+"""The same library under its two names; the first one depends on the second."""
+MALICIOUS_LIGHTNING = ("2.6.2", "2.6.3")
+"""Releases that steal credentials: GHSA-w37p-236h-pfx3."""
+SAFE_LIGHTNING = "2.6.6"
+"""The release that mends the execution of code out of checkpoints: CVE-2026-58659."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -80,7 +89,7 @@ def shared_memory() -> int | None:
 
 def warnings(installed: dict[str, str], shm: int | None, disk: int) -> list[str]:
     """What to mend, each with the remedy."""
-    found = []
+    found = [line for name in LIGHTNING if (line := _lightning_warning(name, installed.get(name)))]
     if {"opencv-python", "opencv-python-headless"} <= set(installed):
         found.append(
             "two packages own cv2: pip uninstall opencv-python opencv-python-headless, then install the headless one"
@@ -90,3 +99,15 @@ def warnings(installed: dict[str, str], shm: int | None, disk: int) -> list[str]
     if disk < LITTLE_DISK:
         found.append(f"only {disk // 2**20} MiB of disk are free here: checkpoints may not fit")
     return found
+
+
+def _lightning_warning(name: str, version: str | None) -> str:
+    remedy = f'pip install --upgrade "{name}>={SAFE_LIGHTNING}"'
+    if version in MALICIOUS_LIGHTNING:
+        return (
+            f"{name} {version} is a malicious release that steals credentials (GHSA-w37p-236h-pfx3): {remedy}, and"
+            " replace every password and key that was within this machine's reach"
+        )
+    if version is not None and Version(version) < Version(SAFE_LIGHTNING):
+        return f"{name} {version} can execute code out of a checkpoint (CVE-2026-58659): {remedy}"
+    return ""

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from mbvision.data import archives
+from mbvision.data.archive_members import checked_members
 from mbvision.data.archives import extract
 from mbvision.errors import DataError
+from tests.faults.archives import tarred, zipped
 
 NOISE = np.random.default_rng(0).bytes(2000)
 
@@ -119,6 +121,48 @@ def test_a_damaged_file_in_a_zip_is_an_error(tmp_path: Path) -> None:
     archive.write_bytes(content)
     with pytest.raises(DataError, match=r"a\.zip: cannot be unpacked"):
         extract(archive, tmp_path / "into", progress=False)
+
+
+@pytest.mark.parametrize("kind", ["tar", "tar.gz", "tar.bz2", "tar.xz"])
+def test_a_tar_without_its_last_bytes_is_an_error(tmp_path: Path, kind: str) -> None:
+    whole = tarred({"a.txt": b"1" * 400, "b.txt": NOISE}, {"tar": "w"}.get(kind, f"w:{kind[4:]}"))
+    end = len(whole) - 1 if kind != "tar" else 7 * tarfile.BLOCKSIZE  # two headers, one block of a, four of b
+    (tmp_path / f"a.{kind}").write_bytes(whole[:end])
+    with pytest.raises(DataError, match=rf"a\.{kind}: .*(cut short|end-of-stream|again)"):
+        extract(tmp_path / f"a.{kind}", tmp_path / "into", progress=False)
+    assert _files(tmp_path / "into") == {}
+
+
+def test_a_damaged_header_does_not_end_a_tar(tmp_path: Path) -> None:
+    content = bytearray(tarred({"a.txt": b"1", "b.txt": b"2", "c.txt": b"3"}))
+    content[content.index(b"b.txt")] ^= 1
+    (tmp_path / "a.tar").write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.tar: damaged behind byte 1024 of the tar"):
+        extract(tmp_path / "a.tar", tmp_path / "into", progress=False)
+
+
+def test_a_zip_whose_directory_lost_entries_is_an_error(tmp_path: Path) -> None:
+    content = bytearray(zipped({"a.txt": b"1", "b.txt": b"2", "c.txt": b"3"}))
+    content[content.index(b"PK\1\2") + 32] = 46 + len("b.txt")  # the first entry's comment takes the second in
+    (tmp_path / "a.zip").write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.zip: its end states 3 members, its directory has \d"):
+        extract(tmp_path / "a.zip", tmp_path / "into", progress=False)
+
+
+def test_a_zip_with_more_members_than_16_bits_count_is_unpacked(tmp_path: Path) -> None:
+    count = 65_600
+    (tmp_path / "a.zip").write_bytes(zipped({f"{k}": b"1" for k in range(count)}))
+    with checked_members(tmp_path / "a.zip", count, 10 * count) as members:
+        assert len(members) == count
+
+
+def test_a_plain_tar_without_a_checksum_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for mode in ("w", "w:gz"):
+        (tmp_path / "a.tar").write_bytes(tarred({"a.txt": b"1"}, mode))
+        extract(tmp_path / "a.tar", tmp_path / mode[-2:], progress=False)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path / 'a.tar'}: a plain tar has no checksums, so damaged contents go unnoticed: compare its MD5"
+    ]
 
 
 @pytest.mark.parametrize("algorithm", ["md5", "sha256"])

@@ -67,10 +67,10 @@ def _case(
         (folder / file).write_bytes(content())
         return folder / file
 
-    return Case(kind="archive", name=name, make=make, use=_unpacked, quick=quick, **expected)
+    return Case(kind="archive", name=name, make=make, use=unpacked, quick=quick, **expected)
 
 
-def _unpacked(path: Path) -> dict[str, bytes]:
+def unpacked(path: Path) -> dict[str, bytes]:
     """The files by name; nothing is left behind where the archive is refused."""
     into = path.parent.parent / "out" / "into"
     try:
@@ -254,4 +254,4 @@ def _damaged() -> Iterator[Case]:
         "missing": lambda folder: folder / "a.bin",
         "a folder": lambda folder: folder,
     }.items():
-        yield Case(kind="archive", name=name, make=make, use=_unpacked, error=("in",))
+        yield Case(kind="archive", name=name, make=make, use=unpacked, error=("in",))

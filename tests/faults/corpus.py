@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 
 from tests.faults.archives import archive_cases
+from tests.faults.archives_flipped import flipped_archive_cases
 from tests.faults.case import Case
 from tests.faults.checkpoints import checkpoint_cases
 from tests.faults.coco import coco_cases
@@ -22,7 +23,7 @@ KINDS: Mapping[str, Callable[[], Iterator[Case]]] = {
     "lists": list_cases,
     "mask": mask_cases,
     "video": video_cases,
-    "archive": archive_cases,
+    "archive": lambda: chain(archive_cases(), flipped_archive_cases()),
     "checkpoint": checkpoint_cases,
     "override": override_cases,
 }

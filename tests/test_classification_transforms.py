@@ -1,5 +1,7 @@
 """Crops, policies and mixing of classification; the evaluation's centre crop beside torchvision's."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torchvision import transforms as v1
-from torchvision.transforms import functional
+from torchvision.transforms import InterpolationMode, functional
 from torchvision.transforms._presets import ImageClassification
+from torchvision.transforms.v2 import _auto_augment
 
 from mbvision.data.base import Reader
 from mbvision.data.collate import collate
@@ -122,6 +125,24 @@ def test_a_sample_and_its_seed_give_one_result_and_leave_torchs_numbers_alone(po
         np.testing.assert_array_equal(one.image, other.image)
         assert one.image.shape == (32, 48, 3) and one.image.dtype == np.uint8 and one.target.label == 1
     assert not np.array_equal(first[0].image, first[1].image)
+
+
+@pytest.mark.parametrize("policy", ["randaugment", "trivialaugment", "autoaugment"])
+def test_policies_interpolate_and_fill_as_torchvisions_references(policy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[object, object]] = []
+    for name in ("affine", "rotate"):
+        original = getattr(_auto_augment.F, name)
+
+        def noted(*arguments: object, original: Callable[..., object] = original, **keys: object) -> object:
+            calls.append((keys["interpolation"], keys["fill"]))
+            return original(*arguments, **keys)
+
+        monkeypatch.setattr(_auto_augment.F, name, noted)
+    transform = classification_train(size=(32, 48), policy=policy)  # type: ignore[arg-type]  # parametrised
+    for seed in range(40):
+        transform(sample(), seed)
+    # ClassificationPresetTrain gives the policies its interpolation, bilinear, and no fill.
+    assert calls and all(call == (InterpolationMode.BILINEAR, None) for call in calls)
 
 
 def test_erasing_fills_one_rectangle_with_grey() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 from PIL import Image
-from torchvision.transforms import v2
+from torchvision.transforms import InterpolationMode, v2
 
 from mbvision.data.transforms.colour import ColourDistortion
 from mbvision.data.transforms.pipeline import TrainTransform
@@ -110,10 +110,11 @@ def _torchvision_steps(policy: Policy | None, magnitude: int, erase: float) -> l
         raise ConfigError(f"transform.train.policy={policy}: choose {', '.join(get_args(Policy))}, or null")
     if not 0 <= magnitude <= 30:
         raise ConfigError(f"transform.train.magnitude={magnitude}: must be in 0..30")
+    # Bilinear, and black where a moved image leaves the frame: torchvision references/classification/presets.py.
     drawn: dict[str, Callable[[], Callable[[Any], Any]]] = {
-        "randaugment": lambda: v2.RandAugment(magnitude=magnitude, fill=list(FILL)),
-        "trivialaugment": lambda: v2.TrivialAugmentWide(fill=list(FILL)),
-        "autoaugment": lambda: v2.AutoAugment(fill=list(FILL)),
+        "randaugment": lambda: v2.RandAugment(magnitude=magnitude, interpolation=InterpolationMode.BILINEAR),
+        "trivialaugment": lambda: v2.TrivialAugmentWide(interpolation=InterpolationMode.BILINEAR),
+        "autoaugment": lambda: v2.AutoAugment(interpolation=InterpolationMode.BILINEAR),
     }
     steps = [] if policy is None else [drawn[policy]()]
     if erase:

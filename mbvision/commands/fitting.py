@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from mbvision import checkpoint, stopping
 from mbvision.build import Config, build_reader, build_tasks, deferred, eval_size, make
 from mbvision.commands.distilling import add_pictures, load_teacher
+from mbvision.commands.total_batch import batches_a_step
 from mbvision.data.base import Reader
 from mbvision.draw_faces import plot_roc
 from mbvision.engine.callbacks import AtomicCheckpointIO, RunCheckpoints, WarmAverage
@@ -170,7 +171,7 @@ def build_trainer(config: Config, folder: Path, **arguments: Any) -> L.Trainer:
 
     ``overfit_batches`` is ours: Lightning's would put its own sampler in the place of the one that knows the epoch.
     """
-    settings = dict(config["trainer"])
+    settings = {**config["trainer"], "accumulate_grad_batches": batches_a_step(config)}
     if settings["accelerator"] == "cpu" or not torch.cuda.is_available():
         settings["sync_batchnorm"] = False  # it exists for GPUs alone
     if overfit := settings.pop("overfit_batches"):

@@ -57,6 +57,7 @@ NUMBERS: Mapping[str, Range] = {
     r"normalize\.mean": Range(low=-10, high=10),
     r"normalize\.std": Range(low=0, high=10, above=True),
     r"loader\.batch_size|batch|batches": Range(low=1, high=65536, whole=True),
+    r"loader\.total_batch_size": Range(low=1, high=2**20, whole=True),
     r"loader\.workers": Range(low=0, high=4096, whole=True),
     r"distill_weight": WEIGHT,
     r"distill_temperature": Range(low=0, high=1000, above=True),

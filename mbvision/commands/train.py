@@ -27,7 +27,8 @@ Train a network: python tools/train.py task=ssdlite backbone=mobilenet_v3_small 
                                imagenet, image_folder; portraits, celeba, identities: faces
   'data.sets=[{name: coco, root: A, tasks: [detection]}, {name: camvid, root: B}]'   several sets, one for each task
   data.train_split=NAME        data.val_split=NAME         data.on_bad_item=skip  error
-  loader.batch_size=32         loader.workers=2
+  loader.batch_size=32         images of each process       loader.workers=2
+  loader.total_batch_size=256  images a step, on any number of processes: gradients are accumulated, or it is refused
   optimizer=sgd                rmsprop, adamw              optimizer.lr=0.05
   schedule=cosine              step, exponential, poly     schedule.warmup_steps=300
   trainer=default              cpu, debug, overfit, ddp, two_nodes, slurm
@@ -119,6 +120,7 @@ def train(config: dict[str, Any], command: Sequence[str]) -> Mapping[str, Any]:
     from mbvision.commands.costs import format_costs, joint_costs
     from mbvision.commands.data_report import tell_findings
     from mbvision.commands.machine import check_machine
+    from mbvision.commands.total_batch import check_total_batch
     from mbvision.engine.signals import ending_together
 
     resume = Path(config["resume"]) if config["resume"] else None
@@ -133,6 +135,7 @@ def train(config: dict[str, Any], command: Sequence[str]) -> Mapping[str, Any]:
         torch.set_num_threads(config["threads"])
     size = input_size(config)
     check_machine(config, size)
+    check_total_batch(config)
     train_reader, val_reader = fitting.build_readers(config)
     if resume:
         resuming.check_same_classes(resume, train_reader.class_names)

@@ -23,8 +23,8 @@ def check_total_batch(config: Mapping[str, Any]) -> None:
 def batches_a_step(config: Mapping[str, Any]) -> int:
     """The batches of each process whose gradients are accumulated for one step, to reach ``loader.total_batch_size``.
 
-    Without that key it is ``trainer.accumulate_grad_batches``. Where an epoch is cut to fewer batches (``trainer=debug``
-    and ``overfit``), it is those. Raises `ConfigError` where no number of batches gives the total.
+    Without that key it is ``trainer.accumulate_grad_batches``. Where an epoch is cut to fewer batches
+    (``trainer=debug``, ``trainer=overfit``), it is those. Raises `ConfigError` where no number gives the total.
     """
     trainer, loader = config["trainer"], config["loader"]
     given: int = trainer["accumulate_grad_batches"]
@@ -40,8 +40,8 @@ def batches_a_step(config: Mapping[str, Any]) -> int:
         raise ConfigError(f"{where} cannot make loader.total_batch_size={total}: set {remedy}, {otherwise}")
     if given not in (1, count):
         raise ConfigError(
-            f"trainer.accumulate_grad_batches={given}: {where} makes loader.total_batch_size={total} in {count} batches;"
-            f" leave that key out, {otherwise}"
+            f"trainer.accumulate_grad_batches={given}: {where} makes loader.total_batch_size={total} in {count}"
+            f" batches; leave that key out, {otherwise}"
         )
     limit = trainer["overfit_batches"] or trainer["limit_train_batches"]
     return min(count, limit) if isinstance(limit, int) and limit > 0 else count

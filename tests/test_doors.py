@@ -167,6 +167,26 @@ def ways_around(path: str, text: str) -> list[str]:
     return found
 
 
+def test_onnxruntime_is_imported_in_one_place_which_turns_its_telemetry_off() -> None:
+    importing = {
+        str(path.relative_to(ROOT))
+        for path in [*FILES, *(ROOT / "benchmarks").glob("*.py")]
+        if "onnxruntime" in {name.partition(".")[0] for name in imported_names(ast.parse(path.read_text()))}
+    }
+    assert importing == {
+        "mbvision/deploy/runtime.py",
+        "mbvision/deploy/int8_onnx.py",  # its quantization, after the former
+    }
+
+
+def imported_names(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_nothing_goes_around_the_doors(path: Path) -> None:
     assert not ways_around(str(path.relative_to(ROOT)), path.read_text())

@@ -1,7 +1,10 @@
 """Files of other runtimes: the numbers of the network they came from, used like its checkpoint."""
 
+import os
 import re
 import shutil
+import subprocess
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -227,3 +230,21 @@ def test_other_formats_give_the_same_numbers(format: str, suffix: str, joint: Pa
         done.path.with_suffix(".bin").unlink()
         with pytest.raises(CheckpointError, match=r"a\.xml: its weights, a\.bin, must lie beside it"):
             mbvision.load(done.path)
+
+
+@pytest.mark.parametrize(("given", "identified"), [(None, False), ("0", True)])
+def test_onnxruntime_leaves_no_identifier_unless_the_user_asks_for_its_telemetry(
+    file: Path, tmp_path: Path, given: str | None, identified: bool
+) -> None:
+    """Its telemetry writes an identifier into the user's cache as soon as it is imported."""
+    quiet = ("ORT_", "CI", "GITHUB_", "XDG_", "TF_BUILD", "JENKINS")  # it keeps still where one builds or tests
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(quiet)}
+    environment |= {"HOME": str(tmp_path / "home"), **({"ORT_DISABLE_TELEMETRY": given} if given else {})}
+    (tmp_path / "home").mkdir()
+    script = (
+        "import os, sys; from pathlib import Path; before = os.environ.get('ORT_DISABLE_TELEMETRY')\n"
+        "from mbvision.deploy.onnx import OnnxRuntime; OnnxRuntime(Path(sys.argv[1]))\n"
+        "assert os.environ.get('ORT_DISABLE_TELEMETRY') == before"
+    )
+    subprocess.run([sys.executable, "-c", script, str(file)], env=environment, check=True)
+    assert bool(list((tmp_path / "home").rglob("deviceid"))) is identified

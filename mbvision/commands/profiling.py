@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mbvision.commands.contestants import FIT, Contestant, pictures
 from mbvision.deploy.fold import folded
+from mbvision.deploy.runtime import import_onnxruntime
 from mbvision.network import Network
 
 ROUNDS, SHOWN = 10, 15
@@ -76,8 +77,7 @@ def layer_times(network: nn.Module, images: Tensor) -> dict[tuple[str, str], flo
 
 def node_times(file: Path, images: np.ndarray, threads: int) -> dict[tuple[str, str], float]:
     """Median milliseconds of every node of ONNX Runtime's graph, by name and operator."""
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime("the cost of layers")
     options = onnxruntime.SessionOptions()
     options.log_severity_level, options.intra_op_num_threads = 3, threads
     options.enable_profiling = True

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mbvision.deploy.between import inside, reached
+from mbvision.deploy.runtime import import_onnxruntime
 from mbvision.deploy.wrap import DeployedNetwork
 from mbvision.quantization import CUTS, WHOLE, Histogram, Range, cut
 
@@ -29,6 +30,7 @@ def quantize(
     metadata: Mapping[str, str],
 ) -> None:
     """Write the float file ``source`` in 8 bits; ``keep_float`` are layers of the network that stay as they are."""
+    import_onnxruntime("quantize=int8")
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -88,8 +90,8 @@ def layer_of(node: Any) -> str:
 def find_ranges(model: Any, nodes: Sequence[Any], pictures: Sequence[Tensor]) -> dict[str, Range]:
     """The range of every tensor that the nodes read or write, by name."""
     import onnx
-    import onnxruntime
 
+    onnxruntime = import_onnxruntime("quantize=int8")
     constants = {one.name for one in model.graph.initializer} | {""}
     names = sorted({name for node in nodes for name in (*node.input, *node.output)} - constants)
     shown = onnx.ModelProto()

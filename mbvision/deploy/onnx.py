@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mbvision.deploy import wrap
-from mbvision.deploy.runtime import Images, Runtime, require, shape_of
+from mbvision.deploy.runtime import Images, Runtime, import_onnxruntime, shape_of
 from mbvision.deploy.torch_export import AXES, SMALLEST
 from mbvision.deploy.wrap import DeployedNetwork
 from mbvision.errors import CheckpointError
@@ -83,9 +83,7 @@ class OnnxRuntime(Runtime):
     """ONNX Runtime on the processor."""
 
     def __init__(self, path: Path, *, threads: int | None = None) -> None:
-        require("onnxruntime", str(path))
-        import onnxruntime
-
+        onnxruntime = import_onnxruntime(str(path))
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors: they come as exceptions too
         if threads:

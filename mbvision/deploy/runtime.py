@@ -1,8 +1,10 @@
 """What runs an exported file: images in, named arrays out."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -47,3 +49,21 @@ def require(package: str, what: str) -> None:
     """Raise ConfigError, naming the extra to install, where an optional package is missing."""
     if find_spec(package) is None:
         raise ConfigError(f'{what} needs {package}, which is not installed: pip install "mbvision[{EXTRAS[package]}]"')
+
+
+def import_onnxruntime(what: str) -> ModuleType:
+    """Import ONNX Runtime without its telemetry, which is on by default; ``what`` needs it.
+
+    It reads ``ORT_DISABLE_TELEMETRY`` once, when it is first imported (its Privacy.md, from version 1.29 on). A value
+    that the user has set is kept, and the variable is taken back afterwards. Raises ConfigError where it is missing.
+    """
+    require("onnxruntime", what)
+    is_ours = "ORT_DISABLE_TELEMETRY" not in os.environ
+    if is_ours:
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    try:
+        import onnxruntime
+    finally:
+        if is_ours:
+            del os.environ["ORT_DISABLE_TELEMETRY"]
+    return onnxruntime

@@ -133,6 +133,7 @@ WORDS: Mapping[str, tuple[object, ...]] = {
     r"(transform\.(train|evaluate)\.)?fit": ("stretch", "letterbox", "native", "crop"),
     r"(backbone\.)?output_stride": (8, 16, 32),
     r"backbone\.padding": ("symmetric", "same"),
+    r"tasks\.\w+\.loss\.normalizer": ("global", "process"),
     r"backbone\.(hidden_activation)|heads\.\w+\.activation": ("relu", "relu6", "hardswish"),
     r"data\.on_bad_item": ("skip", "error"),
     r"trainer\.accelerator": ("auto", "cpu", "gpu", "cuda", "mps", "tpu"),

@@ -5,6 +5,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
+from mbvision.losses.normalizer import loss_divisor
 from mbvision.structures import IGNORE
 
 
@@ -13,4 +14,4 @@ def attribute_loss(logits: Float[Tensor, "B A"], attributes: UInt8[Tensor, "B A"
     known = attributes != IGNORE
     goal = attributes.masked_fill(~known, 0).to(torch.float32)
     each = functional.binary_cross_entropy_with_logits(logits.float(), goal, reduction="none")
-    return (each * known).sum() / known.sum().clamp(min=1)
+    return (each * known).sum() / loss_divisor(known.sum())

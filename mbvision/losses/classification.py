@@ -1,10 +1,12 @@
 """The loss of classification: cross-entropy with smoothed labels."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
 from mbvision.errors import ConfigError
+from mbvision.losses.normalizer import loss_divisor
 
 
 class ClassificationLoss:
@@ -20,6 +22,6 @@ class ClassificationLoss:
         self.label_smoothing = label_smoothing
 
     def __call__(self, logits: Float[Tensor, "B C"], shares: Float[Tensor, "B C"]) -> dict[str, Tensor]:
-        """``class``, for at least one image; each row of ``shares`` adds up to 1, a plain label is 1 at its place."""
-        loss = functional.cross_entropy(logits.float(), shares, label_smoothing=self.label_smoothing)
-        return {"class": loss}
+        """``class``; each row of ``shares`` adds up to 1, a plain label is 1 at its place."""
+        loss = functional.cross_entropy(logits.float(), shares, label_smoothing=self.label_smoothing, reduction="sum")
+        return {"class": loss / loss_divisor(torch.tensor(len(shares), device=logits.device))}

@@ -9,6 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from mbvision.losses.normalizer import loss_divisor
+
 
 def soft_classes(
     logits: Float[Tensor, "*rows C"], teacher: Float[Tensor, "*rows C"], temperature: float = 1.0
@@ -46,7 +48,7 @@ def soft_detections(
     by which smooth L1 on the deltas is weighted: it stands for the matched anchors of the labels' loss.
     """
     foreground = foreground.detach()
-    number = foreground.sum().clamp(min=1)
+    number = loss_divisor(foreground.sum(), minimum=1)
     boxes = functional.smooth_l1_loss(deltas.float(), teacher_deltas.detach().float(), reduction="none").sum(dim=-1)
     return {"box": (boxes * foreground).sum() / number, "class": classes.sum() / number}
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mbvision.errors import ConfigError
+from mbvision.losses.normalizer import loss_divisor
 
 
 class MarginLoss:
@@ -34,4 +35,5 @@ class MarginLoss:
             cosines = vectors.float() @ functional.normalize(identities.float(), dim=1).T
             right = functional.one_hot(labels, len(identities))
             logits = self.scale * (cosines - self.margin * right)
-            return functional.cross_entropy(logits, labels)
+            loss = functional.cross_entropy(logits, labels, reduction="sum")
+            return loss / loss_divisor(torch.tensor(len(labels), device=logits.device))

@@ -11,6 +11,7 @@ from torchvision.ops import box_iou, sigmoid_focal_loss
 
 from mbvision.boxes import corners, encode
 from mbvision.errors import ConfigError
+from mbvision.losses.normalizer import Normalizer, check_normalizer, loss_divisor
 
 BACKGROUND = -1
 
@@ -63,6 +64,9 @@ def match_anchors(
 class MultiBoxLoss:
     """Class and box loss of an SSD head, both summed over the batch and divided by its number of matched anchors.
 
+    Of several processes each has a part of the batch: ``normalizer`` says whether the sum is divided by the mean of
+    their numbers (``global``) or by its own (``process``), see `loss_divisor`.
+
     ``classification``:
 
     - ``softmax``: cross-entropy over the classes and background, on matched anchors and on the hardest others,
@@ -84,6 +88,7 @@ class MultiBoxLoss:
         alpha: float = 0.75,
         gamma: float = 2.0,
         box_weight: float = 1.0,
+        normalizer: Normalizer = "global",
     ) -> None:
         if classification not in ("softmax", "sigmoid", "focal"):
             raise ConfigError(f"classification={classification!r} is no loss; choose softmax, sigmoid or focal")
@@ -93,12 +98,14 @@ class MultiBoxLoss:
             raise ConfigError(
                 f"negatives_per_positive={negatives_per_positive}, min_negatives={min_negatives}: must be 0 or more"
             )
+        check_normalizer(normalizer)
         self.classification = classification
         self.iou_threshold = iou_threshold
         self.negatives_per_positive = negatives_per_positive
         self.min_negatives = min_negatives
         self.alpha, self.gamma = alpha, gamma
         self.box_weight = box_weight
+        self.normalizer = normalizer
 
     def __call__(
         self,
@@ -116,7 +123,7 @@ class MultiBoxLoss:
             positive = matches.positive
             classes = torch.zeros_like(matches.rows)
             classes[positive] = labels[matches.rows[positive]] + 1
-            number = positive.sum().clamp(min=1)
+            number = loss_divisor(positive.sum(), self.normalizer)
         image_anchor = positive.nonzero(as_tuple=True)
         goal = encode(boxes[matches.rows[positive]], anchors[image_anchor[1]])
         box_loss = F.smooth_l1_loss(deltas[image_anchor], goal, reduction="sum")
@@ -151,7 +158,7 @@ def hard_negatives(
 ) -> Bool[Tensor, "B A"]:
     """The unmatched anchors with the largest loss: ``per_positive`` for each match of an image, ``minimum`` or more."""
     wanted = (positive.sum(dim=1, keepdim=True) * per_positive).clamp(min=minimum)
-    most = min(int(wanted.max()), losses.shape[1])
+    most = min(int(wanted.max()), losses.shape[1]) if len(losses) else 0
     order = losses.masked_fill(positive, -torch.inf).topk(most, dim=1).indices
     rank = torch.arange(most, device=losses.device).expand_as(order)
     chosen = torch.zeros_like(positive).scatter_(1, order, rank < wanted)

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mbvision.errors import ConfigError
+from mbvision.losses.normalizer import Normalizer, check_normalizer, loss_divisor
 from mbvision.structures import IGNORE
 
 
@@ -18,6 +19,9 @@ class SegmentationLoss:
     ``ohem_threshold`` (online hard example mining, arXiv:1604.03540) only pixels count whose right class has at most
     that probability (0..1), and at least the ``ohem_min_kept`` hardest of the batch. ``auxiliary_weight`` scales the
     loss of an auxiliary head: 0.4 is arXiv:1612.01105's; torchvision's references take 0.5.
+
+    Of several processes each has a part of the batch: ``normalizer`` says whether its sum is divided by the mean of
+    the weights of all (``global``) or by its own (``process``), see `loss_divisor`; hard pixels are those of its part.
     """
 
     def __init__(
@@ -27,6 +31,7 @@ class SegmentationLoss:
         ohem_threshold: float | None = None,
         ohem_min_kept: int = 100_000,
         auxiliary_weight: float = 0.4,
+        normalizer: Normalizer = "global",
     ) -> None:
         if class_weights is not None and not all(weight >= 0 for weight in class_weights):
             raise ConfigError(f"class_weights={list(class_weights)}: each must be 0 or more")
@@ -36,10 +41,12 @@ class SegmentationLoss:
             raise ConfigError(f"ohem_min_kept={ohem_min_kept}: keep at least 1 pixel")
         if not auxiliary_weight >= 0:
             raise ConfigError(f"auxiliary_weight={auxiliary_weight}: must be 0 or more")
+        check_normalizer(normalizer)
         self.class_weights = class_weights
         self.ohem_threshold = ohem_threshold
         self.ohem_min_kept = ohem_min_kept
         self.auxiliary_weight = auxiliary_weight
+        self.normalizer = normalizer
 
     def __call__(
         self,
@@ -61,11 +68,11 @@ class SegmentationLoss:
         each = functional.cross_entropy(upsampled, masks.long(), ignore_index=IGNORE, reduction="none")
         with torch.no_grad():
             counted = masks != IGNORE
-            if self.ohem_threshold is not None:
+            if self.ohem_threshold is not None and len(masks):
                 counted &= hard_pixels(each, counted, self.ohem_threshold, self.ohem_min_kept)
             weights = counted * self._weights(masks, logits.shape[1])
-            total = weights.sum()
-        return (each * weights).sum() / torch.where(total > 0, total, 1)
+            total = loss_divisor(weights.sum(), self.normalizer)
+        return (each * weights).sum() / total
 
     def _weights(self, masks: Tensor, num_classes: int) -> Float[Tensor, "..."]:
         """Each pixel's weight; anything where it is ignored."""

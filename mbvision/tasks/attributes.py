@@ -30,14 +30,13 @@ class Attributes(Task[Tensor, AttributeScores]):
         Raises AnnotationError for another number of attributes than the network has.
         """
         rows = [index for index, target in enumerate(targets) if target.attributes is not None]
-        if not rows:
-            return {"class": outputs.sum() * 0}
         known = [target.attributes for target in targets if target.attributes is not None]
         if wrong := [row for row, own in zip(rows, known, strict=True) if len(own) != outputs.shape[1]]:
             raise AnnotationError(
                 f"image {targets[wrong[0]].image_id}: not the {outputs.shape[1]} attributes of the network"
             )
-        return {"class": attribute_loss(outputs if len(rows) == len(targets) else outputs[rows], torch.stack(known))}
+        values = torch.stack(known) if known else outputs.new_zeros((0, outputs.shape[1]), dtype=torch.uint8)
+        return {"class": attribute_loss(outputs if len(rows) == len(targets) else outputs[rows], values)}
 
     def distillation(
         self, outputs: Float[Tensor, "B A"], teacher_outputs: Float[Tensor, "B A"], input_size: tuple[int, int]

@@ -60,13 +60,11 @@ class Detection(Task[SSDOutput, Detections]):
     def loss(self, outputs: SSDOutput, targets: Sequence[Target], input_size: tuple[int, int]) -> dict[str, Tensor]:
         """Losses ``box`` and ``class``."""
         rows = [index for index, target in enumerate(targets) if target.boxes is not None]
-        if not rows:
-            zero = outputs.logits.sum() * 0 + outputs.deltas.sum() * 0
-            return {"box": zero, "class": zero}
         logits, deltas, anchors = outputs
         if len(rows) < len(targets):
             logits, deltas = logits[rows], deltas[rows]
-        boxes, labels, counts = concatenate_boxes(targets)
+        nothing = (logits.new_zeros(0, 4), logits.new_zeros(0, dtype=torch.int64), [])
+        boxes, labels, counts = concatenate_boxes(targets) if rows else nothing
         height, width = input_size
         boxes = boxes / boxes.new_tensor((width, height, width, height))
         return self.multibox(logits, deltas, anchors.float(), boxes, labels, counts)

@@ -29,15 +29,13 @@ class IdentityEmbedding(Task[EmbeddingOutput, Embedding]):
         """Loss ``identity``. Raises AnnotationError for an identity that the head has no vector for."""
         vectors, identities = outputs
         rows = [index for index, target in enumerate(targets) if target.identity is not None]
-        if not rows:
-            return {"identity": vectors.sum() * 0 + identities.sum() * 0}
         known = [target.identity for target in targets if target.identity is not None]
-        if (highest := max(known)) >= len(identities):
+        if (highest := max(known, default=-1)) >= len(identities):
             raise AnnotationError(
                 f"image {targets[rows[known.index(highest)]].image_id}: identity {highest}, but the network has vectors"
                 f" for {len(identities)}; train it on the identities that it was made for"
             )
-        labels = torch.tensor(known, device=vectors.device)
+        labels = torch.tensor(known, dtype=torch.int64, device=vectors.device)
         return {"identity": self.margin_loss(vectors[rows], identities, labels)}
 
     def distillation(

@@ -33,10 +33,8 @@ class SemanticSegmentation(Task[SegmentationOutput, Segmentation]):
         Raises AnnotationError for a mask with a label that is no class.
         """
         rows = [index for index, target in enumerate(targets) if target.mask is not None]
-        if not rows:
-            zeros = {"class": outputs.logits.sum() * 0}
-            return zeros if outputs.auxiliary is None else zeros | {"auxiliary": outputs.auxiliary.sum() * 0}
-        masks = torch.stack([target.mask for target in targets if target.mask is not None])
+        known = [target.mask for target in targets if target.mask is not None]
+        masks = torch.stack(known) if known else outputs.logits.new_zeros((0, *input_size), dtype=torch.uint8)
         _check_labels(masks, outputs.logits.shape[1], [targets[row].image_id for row in rows])
         logits, auxiliary = outputs
         if len(rows) < len(targets):

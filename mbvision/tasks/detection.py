@@ -63,8 +63,9 @@ class Detection(Task[SSDOutput, Detections]):
         logits, deltas, anchors = outputs
         if len(rows) < len(targets):
             logits, deltas = logits[rows], deltas[rows]
-        nothing = (logits.new_zeros(0, 4), logits.new_zeros(0, dtype=torch.int64), [])
-        boxes, labels, counts = concatenate_boxes(targets) if rows else nothing
+        boxes, labels, counts = logits.new_zeros(0, 4), logits.new_zeros(0, dtype=torch.int64), list[int]()
+        if rows:
+            boxes, labels, counts = concatenate_boxes(targets)
         height, width = input_size
         boxes = boxes / boxes.new_tensor((width, height, width, height))
         return self.multibox(logits, deltas, anchors.float(), boxes, labels, counts)

@@ -1,11 +1,11 @@
-"""Damage that Pillow decodes without a word: PNG pixels whose checksum is wrong, and JPEG files filled up with gray."""
+"""Damage that Pillow decodes without a word: PNG pixels whose checksum is wrong, and corrupt data in JPEG files."""
 
 import struct
 import zlib
-from typing import IO
+from typing import IO, Literal
 
-import av
 import numpy as np
+import simplejpeg
 from jaxtyping import UInt8
 
 _PNG_START = 8
@@ -17,6 +17,9 @@ _ADAM7 = (  # 8.2: where each pass starts (x, y), and its steps
 )
 _BLANK = 128
 """What libjpeg gives for blocks that it has no data for: zero coefficients are middle gray."""
+
+_BLOCK_SIDE = 8
+"""Pixels (ITU-T T.81, A.1.1)."""
 
 
 def bad_png_chunk(file: IO[bytes]) -> int | None:
@@ -80,24 +83,19 @@ def _unpacked_bytes(file: IO[bytes], most: int) -> int:
     return count
 
 
-def ends_blank(pixels: UInt8[np.ndarray, "H W 3"]) -> bool:
-    """Whether the last block of a JPEG is the gray of missing data: such a file may be cut, or really gray there."""
-    return bool((pixels[-1, -1] == _BLANK).all() and (pixels[-8:, -8:] == _BLANK).all())
+def decode_jpeg(content: bytes, colours: Literal["RGB", "CMYK"] = "RGB") -> UInt8[np.ndarray, "H W C"]:
+    """The pixels of a JPEG, bit for bit those of Pillow, which has the same decoder: gray and YCbCr become RGB.
 
-
-def is_cut_jpeg(content: bytes) -> bool:
-    """Whether the data of a JPEG end before its picture does, although an end marker may follow them.
-
-    Decodes the file once more, with a reader that stops there instead of filling up.
+    Raises ValueError with libjpeg's own words where that decoder corrects damaged data and continues.
     """
-    codec = av.CodecContext.create("mjpeg", "r")
-    codec.options = {"err_detect": "explode"}
-    codec.thread_count = 1
-    try:
-        codec.decode(av.Packet(content))
-        codec.decode(None)
-    except av.error.InvalidDataError:
-        return True
-    except av.error.FFmpegError:  # a kind of JPEG that this reader does not know
-        return False
-    return False
+    pixels: UInt8[np.ndarray, "H W C"] = simplejpeg.decode_jpeg(content, colours)
+    return pixels
+
+
+def has_blank_block(pixels: UInt8[np.ndarray, "H W 3"]) -> bool:
+    """Whether a block of a damaged JPEG is the gray of missing data, also one that the border cuts."""
+    blank = (pixels == _BLANK).all(axis=2)
+    height, width = (-side % _BLOCK_SIDE for side in blank.shape)
+    blank = np.pad(blank, ((0, height), (0, width)), constant_values=True)
+    rows, columns = (side // _BLOCK_SIDE for side in blank.shape)
+    return bool(blank.reshape(rows, _BLOCK_SIDE, columns, _BLOCK_SIDE).all(axis=(1, 3)).any())

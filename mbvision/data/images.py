@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from mbvision.data.image_checks import bad_png_chunk, ends_blank, is_cut_jpeg, is_short_png
+from mbvision.data.image_checks import bad_png_chunk, decode_jpeg, has_blank_block, is_short_png
 from mbvision.errors import ImageError
 from mbvision.files import check_file
 
@@ -51,6 +51,7 @@ _TURNS: dict[Image.Transpose, Callable[[np.ndarray], np.ndarray]] = {
 _STRIP_PIXELS = 8 * 1024 * 1024
 # 65535 = 255 * 257: scaling by 257 keeps black, white and all that was 8 bits wide before.
 _EIGHT_BITS = ((np.arange(65536) + 128) // 257).astype(np.uint8)
+_damaged: set[Path] = set()  # warned of, by this process
 _logger = logging.getLogger(__name__)
 
 
@@ -60,15 +61,37 @@ def read_image(
     """The picture of a file, writable; gray is replicated, alpha dropped, 16 bits are scaled by 257.
 
     With ``root`` the file must lie inside that folder, links followed. ``upright=False`` leaves the EXIF orientation
-    unapplied. Raises ``ImageError`` for everything that is not a whole picture of a known format.
+    unapplied. Raises ``ImageError`` for everything that is not a whole image of a known format. A JPEG with damaged
+    data but no missing pixels is warned of, once in a process.
     """
     with open_checked(path, root, max_pixels) as image:
-        turn, pixels = _decoded(image, str(path), upright)
-        kind = image.format
+        if image.format in ("JPEG", "MPO"):
+            turn, pixels = _decoded_jpeg(image, path, upright)
+        else:
+            turn, pixels = _decoded(image, str(path), upright)
     del image  # a large one should not be there twice while it is turned
-    if kind in ("JPEG", "MPO") and ends_blank(pixels) and is_cut_jpeg(path.read_bytes()):
-        raise ImageError(f"{path}: cut short or damaged: its data end before its last row; get it anew")
     return _turned(pixels, turn)
+
+
+def _decoded_jpeg(
+    image: Image.Image, path: Path, upright: bool
+) -> tuple[Image.Transpose | None, UInt8[np.ndarray, "H W 3"]]:
+    """As `_decoded`, by a decoder that reports what libjpeg corrects in damaged data; Pillow does not."""
+    cmyk = image.mode == "CMYK"  # which Pillow converts to RGB and that decoder does not
+    complaint = ""
+    try:
+        pixels = decode_jpeg(path.read_bytes(), "CMYK" if cmyk else "RGB")
+    except ValueError as error:
+        complaint = str(error)
+    if not complaint and not cmyk:
+        return _TO_UPRIGHT.get(_orientation(image, str(path))) if upright else None, pixels
+    turn, pixels = _decoded(image, str(path), upright)
+    if complaint and has_blank_block(pixels):
+        raise ImageError(f"{path}: cut short or damaged: some of its pixels are missing ({complaint})")
+    if complaint and path not in _damaged:
+        _damaged.add(path)
+        _logger.warning("%s: damaged (%s), some pixels may be wrong; %d such images", path, complaint, len(_damaged))
+    return turn, pixels
 
 
 def load_image(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:

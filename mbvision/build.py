@@ -82,6 +82,9 @@ PARTS: Mapping[str, tuple[str, ...]] = {
 }
 """Where in a configuration which of them may stand: the network of a stranger's checkpoint must not read files."""
 
+TRAINING_ONLY = ("min_area",)
+"""Keys of a reader that choose what is trained on: other splits are read whole."""
+
 LARGEST_INPUT = 8192
 """The longer side of a network's input in pixels: four times that of Cityscapes, the largest of the papers'."""
 
@@ -233,6 +236,8 @@ def _read_set(
         raise ConfigError(
             f"data: {data['root']} has labels for {', '.join(data['readers'])}, not for {', '.join(tasks)}"
         )
+    if split != "train_split":
+        nodes = {task: {k: v for k, v in node.items() if k not in TRAINING_ONLY} for task, node in nodes.items()}
     readers = {task: make(node, "data", split=name, **places) for task, node in nodes.items()}
     if faces := next((reader for reader in readers.values() if isinstance(reader, FaceReader)), None):
         return faces.for_tasks(nodes, class_names)  # one reader knows attributes and identities

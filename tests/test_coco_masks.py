@@ -9,10 +9,13 @@ from PIL import Image
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
+from mbvision.build import build_reader
+from mbvision.commands.compose import compose_config
 from mbvision.data.coco_masks import VOC_CATEGORIES, coco_masks
 from mbvision.data.coco_runs import run_lengths, unpacked
+from mbvision.data.masks import MaskReader
 from mbvision.data.voc_masks import VOC_MASK_CLASSES
-from mbvision.errors import AnnotationError, ConfigError
+from mbvision.errors import AnnotationError, ConfigError, DataError
 
 SQUARE = [[2, 2, 8, 2, 8, 8, 2, 8]]
 OFFICIAL = [{"id": number, "name": name} for number, name in VOC_CATEGORIES]
@@ -68,6 +71,60 @@ def test_masks_of_genuine_coco_are_those_of_pycocotools(test_data: Path, tmp_pat
     assert len(reader) == 100 and len(reader.class_names["segmentation"]) == (21 if classes == "voc" else 81)
 
 
+def _torchvisions(truth: COCO, image_id: int, label_of: dict[int, int]) -> np.ndarray:
+    """As ConvertCocoPolysToMask of torchvision's references/segmentation/coco_utils.py draws it: crowds are objects."""
+    record = truth.loadImgs(image_id)[0]
+    objects = [a for a in truth.loadAnns(truth.getAnnIds(image_id)) if a["category_id"] in label_of]
+    masks = np.array([truth.annToMask(a) for a in objects]).reshape(-1, record["height"], record["width"])
+    categories = np.array([label_of[a["category_id"]] for a in objects]).reshape(-1, 1, 1)
+    labels = (masks * categories).max(axis=0, initial=0).astype(np.uint8)
+    labels[masks.sum(axis=0) > 1] = 255
+    return labels
+
+
+def test_crowds_and_small_images_are_treated_as_torchvision_does_on_request(
+    test_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = test_data / "extra" / "coco_eval_val2014_100" / "instances_val2014_100.json"
+    (tmp_path / "instances_train.json").symlink_to(file)
+    truth = COCO(str(file))
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / truth.loadImgs(truth.getImgIds())[0]["file_name"]).touch()
+    overrides = ["data=coco", f"data.root={tmp_path}", "data.train_split=train", "data.val_split=train"]
+    keys = ["crowds=train", "min_area=1000", "classes=voc"]
+    overrides += ["task=lraspp", *(f"data.readers.segmentation.{key}" for key in keys)]
+    data = compose_config("train", overrides)["data"]
+    with caplog.at_level(logging.INFO):
+        reader = build_reader(data, "train_split", tasks=["segmentation"])
+    label_of = {number: label for label, (number, _) in enumerate(VOC_CATEGORIES, start=1)}
+    area = dict.fromkeys(truth.getImgIds(), 0.0)
+    for thing in truth.anns.values():
+        area[thing["image_id"]] += thing["area"] * (thing["category_id"] in label_of)
+    large = [image_id for image_id in truth.imgs if area[image_id] > 1000]
+    assert isinstance(reader, MaskReader) and list(reader.annotations.image_ids) == large and 0 < len(large) < 100
+    assert f"{100 - len(large)} of 100 images are left out" in caplog.text
+    crowded = {a["image_id"] for a in truth.anns.values() if a["iscrowd"] and a["category_id"] in label_of}
+    assert crowded & set(large)
+    for index, image_id in enumerate(large):
+        if index % 5 == 0 or image_id in crowded:
+            expected = _torchvisions(truth, image_id, label_of)
+            np.testing.assert_array_equal(reader.mask(index), expected, err_msg=str(image_id))
+    assert len(build_reader(data, "val_split", tasks=["segmentation"])) == 100  # what is scored is read whole
+
+
+def test_a_set_of_small_objects_alone_is_refused(tmp_path: Path) -> None:
+    _write(tmp_path, [{"category_id": 3, "segmentation": SQUARE, "area": 36}])
+    with pytest.raises(DataError, match=r"no image has objects of more than .*min_area=36"):
+        coco_masks(root=tmp_path, split="train", classes="all", min_area=36)
+    assert len(coco_masks(root=tmp_path, split="train", classes="all", min_area=35)) == 1
+    keys = ["classes=all", "min_area=36"]
+    overrides = ["data=coco", f"data.root={tmp_path}", "data.train_split=train", "data.val_split=train", "task=lraspp"]
+    data = compose_config("train", [*overrides, *(f"data.readers.segmentation.{key}" for key in keys)])["data"]
+    assert len(build_reader(data, "val_split", tasks=["segmentation"])) == 1  # what is scored is read whole
+    with pytest.raises(DataError, match="min_area=36"):
+        build_reader(data, "train_split", tasks=["segmentation"])
+
+
 def test_the_voc_categories_are_torchvisions_in_vocs_order() -> None:
     assert [0, *(number for number, _ in VOC_CATEGORIES)] == [
         *(0, 5, 2, 16, 9, 44, 6, 3, 17, 62, 21, 67, 18, 19, 4, 1, 64, 20, 63, 7, 72)
@@ -95,6 +152,8 @@ def test_overlaps_and_crowds_are_ignored(tmp_path: Path) -> None:
     mask = coco_masks(root=tmp_path, split="train", classes="all").mask(0)
     assert (mask[:, 0] == 255).all() and (mask[2:8, 2:5] == 1).all() and (mask[8:11, 5:11] == 2).all()
     assert (mask[5:8, 5:8] == 255).all() and (mask == 255).sum() == 20 + 9
+    mask = coco_masks(root=tmp_path, split="train", classes="all", crowds="train").mask(0)
+    assert (mask[:, 0] == 2).all() and (mask == 255).sum() == 9
 
 
 def test_packed_and_plain_runs_draw_the_same(tmp_path: Path) -> None:

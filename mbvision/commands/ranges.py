@@ -96,6 +96,7 @@ NUMBERS: Mapping[str, Range] = {
     r"data\.max_pixels": Range(low=1, high=MANY, whole=True),
     r"data\.readers\.\w+\.margin": SCALE,
     r"data\.readers\.\w+\.min_side": COUNT,
+    r"data\.readers\.\w+\.min_area": Range(low=0),
     r"data\.readers\.\w+\.void": Range(low=0, high=255, whole=True),
     r"optimizer\.(lr|eps)": Range(low=0, high=math.inf),
     r"optimizer\.(momentum|betas)": UNDER_ONE,

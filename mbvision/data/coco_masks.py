@@ -3,6 +3,7 @@
 Outlines are checked once, when the file is read, and kept as flat arrays; each mask is drawn when it is asked for.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,8 +22,10 @@ from mbvision.data.coco_runs import run_lengths
 from mbvision.data.images import MAX_PIXELS
 from mbvision.data.masks import Labels, MaskItem, MaskReader, Size, check_size, mask_reader, mask_scheme
 from mbvision.data.voc_masks import VOC_MASK_CLASSES
-from mbvision.errors import AnnotationError, ConfigError
+from mbvision.errors import AnnotationError, ConfigError, DataError
 from mbvision.structures import IGNORE, MaskScheme
+
+_logger = logging.getLogger(__name__)
 
 # COCO's categories of the 20 VOC classes in VOC's order: torchvision's references/segmentation/coco_utils.py.
 # fmt: off
@@ -40,22 +43,28 @@ def coco_masks(
     split: str,
     images: str | Path | None = None,
     classes: Literal["voc", "all"] = "voc",
+    crowds: Literal["ignore", "train"] = "ignore",
+    min_area: float | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> MaskReader:
     """A split of a COCO data set, found as for boxes; label 0 is background.
 
     ``classes="voc"`` needs COCO's own categories and leaves out those that VOC has not; ``"all"`` takes the file's by
-    rising id. Crowds, and pixels of several objects, are ignored (255). Objects whose outline cannot be read are left
-    out, with one warning per cause. Raises ``DataError``.
+    rising id. Pixels of several objects are ignored (255), and so are crowds unless ``crowds="train"`` gives them their
+    class. Images whose objects of those classes have an area (the file's, in pixels) of at most ``min_area`` together
+    are left out. torchvision's references train crowds, and on images above 1000. Objects whose outline cannot be read
+    are left out, with one warning per cause. Raises ``DataError``.
     """
-    if classes not in ("voc", "all"):
-        raise ConfigError(f"data.readers.segmentation.classes={classes}: choose voc or all")
+    for key, value, choices in (("classes", classes, ("voc", "all")), ("crowds", crowds, ("ignore", "train"))):
+        if value not in choices:
+            raise ConfigError(f"data.readers.segmentation.{key}={value}: choose {' or '.join(choices)}")
     file = find_annotations(Path(root), split)
     document = parse_document(file, polygons=True)
     pictures = picture_list(file, record_list(file, document, "images"))
     label_of, scheme = _classes(file, record_list(file, document, "categories"), classes)
     records = record_list(file, document, "annotations", may_be_empty=True)
-    outlines = _outlines(file, records, pictures, label_of)
+    outlines = _outlines(file, records, pictures, label_of, train_crowds=crowds == "train")
+    kept = _large_enough(file, records, pictures, label_of, min_area)
     folder = find_images(Path(root), split, file, pictures.file_names, images)
     items = [
         MaskItem(
@@ -65,6 +74,7 @@ def coco_masks(
             mask=partial(draw_mask, outlines, index, max_pixels=max_pixels),
         )
         for index, (image_id, name) in enumerate(zip(pictures.ids, pictures.file_names, strict=True))
+        if kept[index]
     ]
     return mask_reader(items, scheme, source=str(file), max_pixels=max_pixels)
 
@@ -75,7 +85,7 @@ class Outlines:
 
     Object ``j`` has the polygons ``polygons[j]:polygons[j + 1]``, polygon ``k`` the numbers ``points[k]:points[k + 1]``
     of ``coordinates`` (x, y, x, y, ... in pixels), and a crowd may have ``runs[j]`` instead. ``labels`` are 255 for
-    crowds.
+    crowds that are ignored.
     """
 
     file: Path
@@ -142,7 +152,31 @@ def _classes(path: Path, records: list[Record], classes: str) -> tuple[dict[int,
     return label_of, mask_scheme(VOC_MASK_CLASSES, source=str(path))
 
 
-def _outlines(path: Path, records: list[Record], pictures: PictureList, label_of: dict[int, int]) -> Outlines:
+def _large_enough(
+    path: Path, records: list[Record], pictures: PictureList, label_of: dict[int, int], min_area: float | None
+) -> Bool[np.ndarray, " I"]:
+    """Which images are kept: those whose objects of the wanted categories cover more than ``min_area`` pixels."""
+    if min_area is None:
+        return np.ones(len(pictures.ids), dtype=bool)
+    position = {image_id: index for index, image_id in enumerate(pictures.ids)}
+    covered = np.zeros(len(pictures.ids))
+    columns = (("image_id", (int, str)), ("category_id", (int,)), ("area", (int, float)))
+    for image_id, category, area in zip(*(column(path, records, "annotations", *c) for c in columns), strict=True):
+        if image_id in position and category in label_of:
+            covered[position[image_id]] += area
+    kept: Bool[np.ndarray, " I"] = covered > min_area
+    if not kept.any():
+        raise DataError(f"{path}: no image has objects of more than data.readers.segmentation.min_area={min_area:g}")
+    _logger.info(
+        "%s: %d of %d images are left out, with objects of at most data.readers.segmentation.min_area=%g pixels",
+        *(path, (~kept).sum(), len(kept), min_area),
+    )
+    return kept
+
+
+def _outlines(
+    path: Path, records: list[Record], pictures: PictureList, label_of: dict[int, int], *, train_crowds: bool
+) -> Outlines:
     """The objects of the wanted categories whose outline can be drawn."""
     position = {image_id: index for index, image_id in enumerate(pictures.ids)}
     places = [position.get(i, -1) for i in column(path, records, "annotations", "image_id", (int, str))]
@@ -162,7 +196,10 @@ def _outlines(path: Path, records: list[Record], pictures: PictureList, label_of
         file=path,
         sizes=pictures.sizes,
         offsets=_ends(counts),
-        labels=np.array([IGNORE if records[row].get("iscrowd") else labels[row] for row, _ in kept], dtype=np.int64),
+        labels=np.array(
+            [IGNORE if records[row].get("iscrowd") and not train_crowds else labels[row] for row, _ in kept],
+            dtype=np.int64,
+        ),
         polygons=_ends([len(own) for own in polygons]),
         points=_ends([len(polygon) for polygon in flat]),
         coordinates=np.fromiter(chain.from_iterable(flat), dtype=np.float64),

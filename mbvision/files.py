@@ -9,6 +9,7 @@ from mbvision.errors import AnnotationError, DataError
 
 MAX_TEXT_BYTES = 256 * 1024**2
 """CelebA's list of attributes, the longest we know of, has 26 MB."""
+_BLOCK = 2**20
 
 
 def check_file(
@@ -47,7 +48,9 @@ def read_bytes(
         raise AnnotationError(f"{path}: {size} bytes is above the limit of {max_bytes} for a {what}")
     try:
         with open(path, "rb") as file:
-            content = file.read(max_bytes + 1)  # files of /proc have no size
+            content = file.read(size + 1)  # Python reserves what is asked for, however small the file is
+            while len(content) <= max_bytes and (block := file.read(_BLOCK)):  # it has grown, or is of /proc: size 0
+                content += block
     except OSError as error:
         raise AnnotationError(f"{path}: cannot be read: {error.strerror}; {remedy}") from error
     if len(content) > max_bytes:

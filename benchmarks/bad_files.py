@@ -42,12 +42,12 @@ MOST_GROWTH = 16 * 2**20
 
 def write_set(scenes: Path, root: Path, bad: Sequence[int]) -> None:
     """The first training scenes as a COCO set of their own; those at the places ``bad`` are damaged."""
-    document = json.loads((scenes / "annotations" / "instances_train2017.json").read_text())
+    document = json.loads((scenes / "annotations" / "instances_train2017.json").read_text(encoding="utf-8"))
     document["images"] = sorted(document["images"], key=lambda image: image["id"])[:PICTURES]
     ids = {image["id"] for image in document["images"]}
     document["annotations"] = [record for record in document["annotations"] if record["image_id"] in ids]
     (root / "train").mkdir(parents=True)
-    (root / "train.json").write_text(json.dumps(document))
+    (root / "train.json").write_text(json.dumps(document), encoding="utf-8")
     for image in document["images"]:
         shutil.copy(scenes / "train2017" / image["file_name"], root / "train" / image["file_name"])
     for number, place in enumerate(bad):
@@ -93,7 +93,7 @@ def cpu_of_block(batches: Iterator[Batch]) -> float:
 
 def held() -> int:
     """Bytes of memory that this process holds now."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * resource.getpagesize()
 
 
 class Names(logging.Handler):

@@ -40,7 +40,7 @@ def write(file: Path, images: int, boxes: int, seed: int = 0) -> dict[str, int]:
     picture = np.sort(random.integers(1, images + 1, boxes))
     category = 1 + (random.random(boxes) ** 3 * CLASSES).astype(int)
     planted = _plant(xywh.round(2), picture, category)
-    with file.open("w") as out:
+    with file.open("w", encoding="utf-8") as out:
         names = [{"id": i, "file_name": f"{i:012}.jpg", "height": height, "width": width} for i in range(1, images + 1)]
         classes = [{"id": number, "name": f"class {number}"} for number in range(1, CLASSES + 1)]
         out.write(json.dumps({"images": names, "categories": classes})[:-1] + ', "annotations": [')
@@ -79,7 +79,7 @@ def measure(root: Path) -> tuple[dict[str, float], dict[str, Any]]:
     seconds = time.perf_counter() - start
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     figures = {"seconds": seconds, "cpu_seconds": used.ru_utime + used.ru_stime, "peak_GiB": used.ru_maxrss / 2**20}
-    return figures, json.loads(report.read_text())
+    return figures, json.loads(report.read_text(encoding="utf-8"))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -101,7 +101,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     print("{seconds:.1f} s, {cpu_seconds:.1f} CPU seconds, {peak_GiB:.2f} GiB at most".format(**measured))
     if arguments.output is not None:
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(json.dumps({"machine": about, "figures": figures, "checks": [claim]}, indent=2))
+        arguments.output.write_text(
+            json.dumps({"machine": about, "figures": figures, "checks": [claim]}, indent=2), encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

@@ -177,7 +177,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     shapes = ((1, (64, 64)), (2, (64, 96))) if given.quick else SHAPES
     names = [name for name in NETWORKS if given.only in name]
     names = ["SSDLite, mobilenet_v3_small", "LR-ASPP"] if given.quick else names
-    results: dict[str, dict[str, Any]] = json.loads(given.output.read_text()) if given.output.exists() else {}
+    results: dict[str, dict[str, Any]] = (
+        json.loads(given.output.read_text(encoding="utf-8")) if given.output.exists() else {}
+    )
     for name in names:
         missing = [one for one in given.formats if one not in results.get(name, {})]
         for format, found in _try(name, missing, shapes):

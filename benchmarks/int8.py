@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             lines.append("| " + " | ".join(row) + " |")
             print(lines[-1], flush=True)
     if options.output is not None:
-        with options.output.open("a") as file:
+        with options.output.open("a", encoding="utf-8") as file:
             file.write(f"\n## {options.checkpoint} {' '.join(options.keys)}\n\n" + "\n".join(lines) + "\n")
 
 

@@ -20,8 +20,8 @@ from typing import Any, Literal
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mbvision.commands.complexity import Subject, read_subject
-from mbvision.metrics.report import replace_text
 from mbvision.network import Network
+from mbvision.writing import replace_text
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "tests/data/paper_tables.json"
@@ -78,7 +78,7 @@ class Entry:
 
 def read_rows() -> list[dict[str, Any]]:
     """The rows of tests/data/paper_tables.json."""
-    rows: list[dict[str, Any]] = json.loads(DATA.read_text())["rows"]
+    rows: list[dict[str, Any]] = json.loads(DATA.read_text(encoding="utf-8"))["rows"]
     return rows
 
 

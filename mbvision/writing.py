@@ -44,6 +44,18 @@ def replacing(path: Path) -> Iterator[Path]:
                 temporary.unlink()
 
 
+def replace_text(path: Path, text: str) -> None:
+    """Write UTF-8 text to ``path`` in one step: a reader sees the old file or the new one, never a part.
+
+    Names of files that the locale cannot decode are written as the bytes that they are.
+
+    Raises:
+        OSError: the folder cannot be made or written; an old file is left as it was.
+    """
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
+
+
 def explain(error: OSError) -> str:
     """One line: the file, what went wrong, and the remedy where there is a common one."""
     place = f"{error.filename}: " if error.filename is not None else ""

@@ -11,9 +11,10 @@ import torch
 from mbvision.commands.score import score_results
 from mbvision.errors import AnnotationError, ConfigError
 from mbvision.metrics.coco_ap import coco_ap
-from mbvision.metrics.report import format_table, replace_text, write_metrics
+from mbvision.metrics.report import format_table, write_metrics
 from mbvision.metrics.results import BoxResults, read_results, write_coco_results, write_comp4
 from mbvision.metrics.voc_ap import voc_ap
+from mbvision.writing import replace_text
 from tests.box_sets import make_annotations, make_results, random_set
 
 COCO_ROW = {"image_id": 9, "category_id": 90, "bbox": [1, 2.5, 3, 4], "score": 0.5}

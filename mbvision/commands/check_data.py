@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mbvision.commands.compose import compose_config, wants_help
 from mbvision.commands.places import check_writable
 from mbvision.errors import AnnotationError, ConfigError, DataError, ImageError
-from mbvision.metrics.report import replace_text
+from mbvision.writing import replace_text
 
 if TYPE_CHECKING:
     from mbvision.data.base import Reader

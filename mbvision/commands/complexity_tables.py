@@ -9,8 +9,9 @@ from typing import Any
 from mbvision.analysis.breakdown import SeparableCost, by_stage, by_work, separable_costs
 from mbvision.analysis.complexity import Complexity
 from mbvision.analysis.sweep import SweepPoint
-from mbvision.metrics.report import replace_text, write_metrics
+from mbvision.metrics.report import write_metrics
 from mbvision.network import Network
+from mbvision.writing import replace_text
 
 
 def format_tables(title: str, network: Network, cost: Complexity, value_bytes: int) -> str:

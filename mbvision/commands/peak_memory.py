@@ -26,7 +26,7 @@ def peak_megabytes(contestant: "Contestant", *, batch: int, threads: int) -> flo
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
     surroundings = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": str(threads)}
     command = [sys.executable, "-W", "ignore", "-m", "mbvision.commands.peak_memory", task]
-    done = subprocess.run(command, capture_output=True, text=True, env=surroundings, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", env=surroundings, check=False)
     try:
         return float(json.loads(done.stdout.splitlines()[-1]))
     except (IndexError, TypeError, ValueError):  # TypeError: null
@@ -41,7 +41,7 @@ def _measure(task: Mapping[str, Any]) -> float | None:
     contestant = Contestant(**{**fields, **paths, "input_size": tuple(fields["input_size"])})
     given = pictures(task["batch"])
     try:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten: proc(5)
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak so far is forgotten: proc(5)
     except OSError:
         return None
     before = _status("VmRSS")
@@ -55,7 +55,7 @@ def _measure(task: Mapping[str, Any]) -> float | None:
 
 def _status(name: str) -> float:
     """A line of /proc/self/status in kB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace").splitlines()
     return float(next(line.split()[1] for line in lines if line.startswith(name)))
 
 

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from mbvision.commands.compose import compose_config, wants_help
 from mbvision.errors import ConfigError, ImageError, VideoError
+from mbvision.writing import replace_text
 
 if TYPE_CHECKING:
     from mbvision.data.frames import FrameSource
@@ -104,7 +105,7 @@ def predict_pictures(
         if not save:
             save_image(output / f"{stem}.jpg", model.draw(image, result))
         if not save or "json" in save:
-            (output / f"{stem}.json").write_text(json.dumps(result.as_json(str(path)), indent=1))
+            replace_text(output / f"{stem}.json", json.dumps(result.as_json(str(path)), indent=1))
         if result.mask is not None and (not save or "masks" in save):
             save_image(output / f"{stem}.png", result.mask)
     print(f"{len(paths) - skipped} of {len(paths)} pictures, in {output}")

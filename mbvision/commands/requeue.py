@@ -24,7 +24,9 @@ def requeue(environment: Mapping[str, str] = os.environ) -> None:
     if job is None or not first_process():
         return
     try:
-        done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            ["scontrol", "requeue", job], capture_output=True, encoding="utf-8", errors="replace", timeout=60
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         logger.warning("job %s was not queued again: scontrol cannot be run (%s)", job, error)
         return

@@ -9,6 +9,7 @@ from typing import Any
 
 from mbvision.data.yaml_files import read_mapping, write_mapping
 from mbvision.errors import ConfigError, DataError
+from mbvision.writing import replace_text
 
 
 def run_folder(config: Mapping[str, Any]) -> Path:
@@ -49,7 +50,7 @@ def write_config(folder: Path, config: Mapping[str, Any], command: Sequence[str]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         resolved = write_mapping({**config, "command": list(command)})
-        (folder / "config.yaml").write_text(f"# python tools/train.py {shlex.join(command)}\n{resolved}")
+        replace_text(folder / "config.yaml", f"# python tools/train.py {shlex.join(command)}\n{resolved}")
     except OSError as error:
         raise ConfigError(f"run_dir={folder} cannot be written: {error.strerror}") from error
 

@@ -60,7 +60,7 @@ def make_portraits(
     partial_root = root.with_name(f"{root.name}.partial-{os.getpid()}")
     try:
         _draw(partial_root, (train_people, val_people), pictures, seed)
-        (partial_root / _STAMP).write_text(json.dumps(wanted))
+        (partial_root / _STAMP).write_text(json.dumps(wanted), encoding="utf-8")
         if root.exists():
             root.rmdir()  # an empty folder
         os.replace(partial_root, root)
@@ -77,7 +77,7 @@ def _check_stamp(root: Path, wanted: dict[str, int]) -> None:
     if not stamp.is_file():
         raise DataError(f"{root} holds something else than the built-in faces: name another folder with data.root=")
     try:
-        found = json.loads(stamp.read_text())
+        found = json.loads(stamp.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"{stamp} is damaged: remove {root}, or name another folder with data.root=") from error
     if found != wanted:
@@ -113,4 +113,4 @@ def _draw(root: Path, people: tuple[int, int], pictures: int, seed: int) -> None
         "identity_CelebA": identities,
     }
     for name, lines in tables.items():
-        (root / f"{name}.txt").write_text("\n".join([*lines, ""]))
+        (root / f"{name}.txt").write_text("\n".join([*lines, ""]), encoding="utf-8")

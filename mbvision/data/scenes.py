@@ -83,8 +83,8 @@ def make_scenes(root: Path, *, train_images: int = TRAIN_IMAGES, val_images: int
         with _mapping(train_images + val_images) as mapping:
             pictures = {name: _draw_split(mapping, partial_root, name, *split) for name, split in splits.items()}
         statistics = {name: _statistics(split) for name, split in pictures.items()}
-        (partial_root / "statistics.json").write_text(json.dumps(statistics, indent=1))
-        (partial_root / "scenes.json").write_text(json.dumps(wanted))
+        (partial_root / "statistics.json").write_text(json.dumps(statistics, indent=1), encoding="utf-8")
+        (partial_root / "scenes.json").write_text(json.dumps(wanted), encoding="utf-8")
         if root.exists():
             root.rmdir()  # an empty folder
         os.replace(partial_root, root)
@@ -107,7 +107,7 @@ def _check_stamp(root: Path, wanted: dict[str, int]) -> None:
     if not stamp.is_file():
         raise DataError(f"{root} holds something else than the built-in scenes: name another folder with data.root=")
     try:
-        found = json.loads(stamp.read_text())
+        found = json.loads(stamp.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"{stamp} is damaged: remove {root}, or name another folder with data.root=") from error
     if isinstance(found, dict) and found.get("version") == 1:
@@ -137,14 +137,14 @@ def _draw_split(
     make_folders(root, name)
     work = mapping(partial(_draw_picture, root, name), range(first_id, first_id + len(seeds)), seeds)
     pictures = list(tqdm(work, total=len(seeds), desc=f"drawing {name}", unit="scene", mininterval=1))
-    (root / "annotations" / f"instances_{name}.json").write_text(json.dumps(coco_document(pictures)))
+    (root / "annotations" / f"instances_{name}.json").write_text(json.dumps(coco_document(pictures)), encoding="utf-8")
     split, voc = name.removesuffix("2017"), root / VOC_FOLDER
     for picture in pictures:
-        (voc / "Annotations" / f"{picture.image_id:012d}.xml").write_text(voc_document(picture))
+        (voc / "Annotations" / f"{picture.image_id:012d}.xml").write_text(voc_document(picture), encoding="utf-8")
     names = "".join(f"{picture.image_id:012d}\n" for picture in pictures)
     for kind in ("Main", "Segmentation"):
-        (voc / "ImageSets" / kind / f"{split}.txt").write_text(names)
-    (voc / "labelmap.txt").write_text(labelmap())
+        (voc / "ImageSets" / kind / f"{split}.txt").write_text(names, encoding="utf-8")
+    (voc / "labelmap.txt").write_text(labelmap(), encoding="utf-8")
     return pictures
 
 

@@ -82,7 +82,7 @@ def export_int8(
         write(plan, before, folder / output.name, samples, kept)
         size = megabytes(folder)
         text = json.dumps(as_plain(table, kept), indent=2) + "\n"
-        table_of(folder / output.name).write_text(text)
+        table_of(folder / output.name).write_text(text, encoding="utf-8")
         assert plan.format.runtime is not None
         runtime = plan.format.runtime(folder / output.name)
         shown = pictures(plan.size, batch)

@@ -51,7 +51,7 @@ def quantize(
         quantized.set_rt_info(value, [SECTION, key])
     slim(quantized)
     openvino.save_model(quantized, path, compress_to_fp16=False)
-    path.write_text(brief(path.read_text()))
+    path.write_text(brief(path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def left_alone(model: Any, network: DeployedNetwork, keep_float: Collection[str]) -> list[str]:

@@ -29,7 +29,7 @@ class RunLog(Logger):
         self._next_save = 0.0
         if resume and self.path.exists():
             try:
-                with self.path.open(newline="") as file:
+                with self.path.open(encoding="utf-8", newline="") as file:
                     for row in csv.DictReader(file):
                         step = int(row.pop("step"))
                         self.rows[step] = {key: float(value) for key, value in row.items() if value}
@@ -77,7 +77,7 @@ class RunLog(Logger):
     def flush(self) -> None:
         """Write the table now."""
         names = sorted({name for row in self.rows.values() for name in row} - {"epoch"})
-        with replacing(self.path) as temporary, temporary.open("w", newline="") as file:
+        with replacing(self.path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, ["step", "epoch", *names])
             writer.writeheader()
             for step, row in sorted(self.rows.items()):

@@ -9,20 +9,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from mbvision.writing import replacing
+from mbvision.writing import replace_text
 
 MOST_CLASSES, WORST = 100, 20
 """Above so many classes a table on the screen has so many lines."""
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` in one step: a reader sees the old file or the new one, never a part.
-
-    Raises:
-        OSError: the folder cannot be made or written; an old file is left as it was.
-    """
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def write_metrics(path: Path, metrics: Mapping[str, Any]) -> None:

@@ -15,8 +15,8 @@ from jaxtyping import Float, Int
 
 from mbvision.errors import AnnotationError
 from mbvision.files import read_bytes, read_text
-from mbvision.metrics.report import replace_text
 from mbvision.structures import BoxAnnotations, image_index
+from mbvision.writing import replace_text
 
 MAX_RESULT_BYTES = 2 * 1024**3
 """A hundred detections for each picture of COCO's test set take about half a gigabyte."""

@@ -56,16 +56,17 @@ def select_detections(
     *,
     score_threshold: float,
     nms_threshold: float,
-    max_per_class: int,
+    max_candidates: int | None,
+    max_detections_per_class: int | None,
     max_detections: int,
 ) -> tuple[Float[Tensor, "N 4"], Float[Tensor, " N"], Int[Tensor, " N"]]:
     """The detections of one image: boxes, scores, labels, best first; ``boxes_of`` gives the boxes of some anchors.
 
-    Equal scores go by label, then anchor. The result is that of the plain method (for each class: the ``max_per_class``
-    best scores over the threshold, then suppression; over all classes: the ``max_detections`` best that are left).
-    Suppression visits boxes by falling score, so suppressing only the best candidates gives a prefix of that result:
-    start with a short prefix and double it until enough survive. Boxes are asked for candidates in the prefix alone;
-    none of their numbers may be negative.
+    Equal scores go by label, then anchor. The result is that of the plain method: for each class the ``max_candidates``
+    best scores over the threshold enter suppression, and the ``max_detections_per_class`` best of those that are left
+    stay (None: all); of all classes the ``max_detections`` best. Suppression visits boxes by falling score, so
+    suppressing only the best candidates gives a prefix of that result: start with a short prefix and double it until
+    enough survive. Boxes are asked for candidates in the prefix alone; none of their numbers may be negative.
     """
     # Most anchors have no candidate at all; the maximum of a row finds them faster than a search of all scores.
     rows = (scores.amax(dim=1) > score_threshold).nonzero().squeeze(1)
@@ -79,8 +80,8 @@ def select_detections(
         index = candidates[order]
         labels = torch.div(index, len(rows), rounding_mode="floor")
         # A candidate's rank in its class depends on better candidates alone, and those are all in the prefix.
-        if len(index) > max_per_class:
-            few = _rank_in_class(labels) < max_per_class
+        if max_candidates is not None and len(index) > max_candidates:
+            few = _rank_in_class(labels) < max_candidates
             index, labels, prefix_scores = index[few], labels[few], prefix_scores[few]
         boxes = boxes_of(rows[index % len(rows)])
         # Classes are laid side by side so that they never overlap; in float64 the shift loses no digit.
@@ -88,6 +89,8 @@ def select_detections(
         if len(boxes):
             apart = apart + (boxes.amax().double() + 1) * labels[:, None]
         keep = nms(apart, torch.arange(len(apart), 0, -1, device=apart.device, dtype=apart.dtype), nms_threshold)
+        if max_detections_per_class is not None and len(keep) > max_detections_per_class:
+            keep = keep[_rank_in_class(labels[keep]) < max_detections_per_class]
         if whole or len(keep) >= max_detections:
             keep = keep[:max_detections]
             return boxes[keep], prefix_scores[keep], labels[keep]

@@ -178,8 +178,15 @@ def build_network(config: Config, num_classes: Mapping[str, int]) -> Network:
 
 
 def build_tasks(config: Config) -> dict[str, Task[Any, Any]]:
-    """The tasks of a configuration, by head name."""
-    return {name: make(node, f"tasks.{name}") for name, node in config["tasks"].items()}
+    """The tasks of a configuration, by head name.
+
+    Earlier checkpoints call a detector's ``max_candidates`` by another name, ``max_per_class``.
+    """
+    nodes = {
+        name: {"max_candidates" if key == "max_per_class" else key: value for key, value in node.items()}
+        for name, node in config["tasks"].items()
+    }
+    return {name: make(node, f"tasks.{name}") for name, node in nodes.items()}
 
 
 def input_size(config: Config) -> tuple[int, int]:

@@ -17,14 +17,23 @@ def random_boxes(generator: torch.Generator, count: int) -> Tensor:
     return corners(torch.cat([centres, sides], dim=1))
 
 
-def brute_force(scores: Tensor, boxes: Tensor, *, score: float, iou: float, per_class: int, total: int) -> list[tuple]:
+def brute_force(
+    scores: Tensor,
+    boxes: Tensor,
+    *,
+    score: float,
+    iou: float,
+    candidates: int | None,
+    per_class: int | None,
+    total: int,
+) -> list[tuple[int, int]]:
     """Class by class with torchvision's nms, then all classes together; ties go by label, then anchor."""
     kept = []
     for label in range(scores.shape[1]):
         index = (scores[:, label] > score).nonzero().squeeze(1)
-        order = index[scores[index, label].sort(descending=True, stable=True).indices][:per_class]
+        order = index[scores[index, label].sort(descending=True, stable=True).indices][:candidates]
         ranks = torch.arange(len(order), 0, -1).double()
-        for row in order[nms(boxes[order].double(), ranks, iou)].tolist():
+        for row in order[nms(boxes[order].double(), ranks, iou)][:per_class].tolist():
             kept.append((-scores[row, label].item(), label, row))
     return [(label, row) for _, label, row in sorted(kept)[:total]]
 
@@ -41,17 +50,19 @@ def test_selection_equals_brute_force_on_a_thousand_cases(block: int) -> None:
         anchors = centre_size(random_boxes(generator, count))
         deltas = torch.randn(count, 4, generator=generator) * 0.5
         limits = {"score": [0.0, 0.001, 0.3, 0.9][case % 4], "iou": 0.3 + 0.4 * draw[3]}
-        per_class, total = int(1 + draw[4] * 400), int(1 + draw[5] * 300)
+        candidates, per_class = [(int(1 + draw[4] * 400), None), (None, int(1 + draw[4] * 40)), (90, 30)][case % 3]
+        total = int(1 + draw[5] * 300)
         plain = decode(deltas, anchors).clamp(0, 1)
         boxes, values, labels = select_detections(
             scores,
             plain.__getitem__,
             score_threshold=limits["score"],
             nms_threshold=limits["iou"],
-            max_per_class=per_class,
+            max_candidates=candidates,
+            max_detections_per_class=per_class,
             max_detections=total,
         )
-        expected = brute_force(scores, plain, **limits, per_class=per_class, total=total)
+        expected = brute_force(scores, plain, **limits, candidates=candidates, per_class=per_class, total=total)
         assert labels.tolist() == [label for label, _ in expected]
         assert torch.equal(boxes, plain[[row for _, row in expected]].reshape(-1, 4))
         assert torch.equal(values, scores[[row for _, row in expected], labels.tolist()].reshape(-1))
@@ -63,7 +74,8 @@ def test_no_score_over_the_threshold_gives_no_detections() -> None:
         torch.zeros(5, 4).__getitem__,
         score_threshold=0.5,
         nms_threshold=0.5,
-        max_per_class=10,
+        max_candidates=10,
+        max_detections_per_class=None,
         max_detections=10,
     )
     assert boxes.shape == (0, 4) and scores.shape == (0,) and labels.shape == (0,)

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from mbvision import checkpoint
 from mbvision.boxes import select_detections
+from mbvision.build import build_tasks
+from mbvision.commands.compose import compose_config
 from mbvision.deploy import wrap
 from mbvision.deploy.about import description, metadata
 from mbvision.deploy.any_size import AnySizePool
@@ -67,6 +70,54 @@ def test_selection_in_the_graph_is_that_of_the_network(tmp_path: Path) -> None:
         assert torch.equal(labels[row, :number], found.labels)
 
 
+def crowd(objects: int, anchors_each: int) -> tuple[Tensor, Tensor]:
+    """Boxes of one class side by side, each found by many anchors that overlap; those of the first have high scores."""
+    place = torch.arange(objects).repeat_interleave(anchors_each)
+    jitter = torch.linspace(0, 0.5, anchors_each).repeat(objects)
+    left, top = 10.0 * (place % 6) + jitter, 10.0 * (place // 6) + jitter
+    boxes = torch.stack([left, top, left + 8, top + 8], dim=1)
+    scores = (0.9 - 0.02 * place - 0.0001 * torch.arange(len(place)) / anchors_each)[:, None]
+    return boxes, torch.cat([torch.zeros_like(scores), scores], dim=1)
+
+
+@pytest.mark.parametrize(
+    ("task", "objects", "found"),
+    # 12 anchors see each object: the 300 best candidates are those of 25 objects.
+    [("ssdlite", 30, 30), ("ssd", 30, 30), ("ssdlite_tensorflow", 30, 30), ("ssdlite_torchvision", 30, 25)],
+)
+def test_each_variant_limits_a_class_where_its_source_does(task: str, objects: int, found: int) -> None:
+    detection = build_tasks(compose_config("train", [f"task={task}"]))["detection"]
+    boxes, scores = crowd(objects, anchors_each=12)
+    limits = {"max_candidates": detection.max_candidates, "max_detections": detection.max_detections}
+    limits |= {"max_detections_per_class": detection.max_detections_per_class}
+    thresholds = {"score_threshold": detection.score_threshold, "nms_threshold": detection.nms_threshold}
+    kept = select_detections(scores, boxes.__getitem__, **thresholds, **limits)[0]
+    assert len(kept) == found
+    in_graph = wrap.select(boxes[None].expand(2, -1, -1), scores[None].expand(2, -1, -1), detection, wrap.suppress)
+    assert in_graph[3].tolist() == [found, found]
+    assert torch.equal(in_graph[0][1, :found], kept)
+
+
+def test_a_checkpoint_of_before_keeps_its_limit_of_candidates() -> None:
+    node = compose_config("train", ["task=ssdlite"])["tasks"]["detection"]
+    old = {key: value for key, value in node.items() if key not in ("max_candidates", "max_detections_per_class")}
+    detection = build_tasks({"tasks": {"detection": {**old, "max_per_class": 7}}})["detection"]
+    assert (detection.max_candidates, detection.max_detections_per_class) == (7, None)
+
+
+def test_a_limit_after_suppression_holds_for_each_class_in_the_graph(tmp_path: Path) -> None:
+    network = deployed(tmp_path, "ssdlite", suppress=wrap.suppress)
+    task = network.tasks["detection"]
+    task.max_detections_per_class = 3
+    images = torch.rand(2, 3, 64, 64)
+    with torch.inference_mode():
+        labels, count = network(images)[2:]
+        expected = task.predict(network.network(images)["detection"], (64, 64))
+    for row, detections in enumerate(expected):
+        assert labels[row, : count[row]].bincount().tolist() == [3] * 4
+        assert torch.equal(labels[row, : count[row]], detections.labels)
+
+
 def test_what_is_not_found_is_filled_up(tmp_path: Path) -> None:
     network = deployed(tmp_path, "ssdlite", suppress=wrap.suppress)
     network.tasks["detection"].score_threshold = 0.9
@@ -86,7 +137,8 @@ def test_raw_boxes_and_scores_select_to_the_networks_detections(tmp_path: Path) 
         boxes[0].__getitem__,
         score_threshold=task.score_threshold,
         nms_threshold=task.nms_threshold,
-        max_per_class=task.max_per_class,
+        max_candidates=task.max_candidates,
+        max_detections_per_class=task.max_detections_per_class,
         max_detections=task.max_detections,
     )
     torch.testing.assert_close(found, expected.boxes, rtol=0, atol=1e-4)

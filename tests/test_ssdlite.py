@@ -68,7 +68,7 @@ def test_parameters_are_torchvisions(pair: tuple[Any, Network]) -> None:
 
 def test_detections_equal_torchvisions_on_ten_images(pair: tuple[Any, Network]) -> None:
     theirs, ours = pair
-    task = Detection(loss=MultiBoxLoss(), score_threshold=0.001, nms_threshold=0.55, max_per_class=300)
+    task = Detection(loss=MultiBoxLoss(), score_threshold=0.001, nms_threshold=0.55, max_candidates=300)
     images = torch.rand(10, 3, 320, 320, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         expected = theirs(list(images))

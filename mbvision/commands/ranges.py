@@ -76,7 +76,7 @@ NUMBERS: Mapping[str, Range] = {
     r"heads\.\w+\.anchors\.aspect_ratios": SCALE,
     r"tasks\.\w+\.weight|tasks\.\w+\.loss\.(box|auxiliary)_weight": WEIGHT,
     r"tasks\.\w+\.(score|nms)_threshold": SHARE,
-    r"tasks\.\w+\.(max_per_class|max_detections)": COUNT,
+    r"tasks\.\w+\.max_(candidates|detections|detections_per_class)": COUNT,
     r"tasks\.\w+\.loss\.iou_threshold": SOME_SHARE,
     r"tasks\.\w+\.loss\.negatives_per_positive": WEIGHT,
     r"tasks\.\w+\.loss\.(min_negatives|ohem_min_kept)": COUNT_OR_NONE,

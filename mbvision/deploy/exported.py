@@ -113,7 +113,8 @@ def _suppressed(outputs: Outputs, task: Detection) -> list[Detections]:
             boxes.__getitem__,
             score_threshold=task.score_threshold,
             nms_threshold=task.nms_threshold,
-            max_per_class=task.max_per_class,
+            max_candidates=task.max_candidates,
+            max_detections_per_class=task.max_detections_per_class,
             max_detections=task.max_detections,
         )
         found.append(Detections(boxes=kept, scores=values, labels=labels))

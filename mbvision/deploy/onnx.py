@@ -20,13 +20,13 @@ INT64, BOOL = 7, 9
 
 
 @torch.library.custom_op("mbvision::suppress", mutates_args=())
-def suppress(boxes: Tensor, scores: Tensor, nms_threshold: float, score_threshold: float) -> Tensor:
+def suppress(boxes: Tensor, scores: Tensor, nms_threshold: float, score_threshold: float, most: int) -> Tensor:
     """`mbvision.deploy.wrap.suppress` as one node of a graph, for which ONNX has an operator."""
-    return wrap.suppress(boxes, scores, nms_threshold, score_threshold)
+    return wrap.suppress(boxes, scores, nms_threshold, score_threshold, most)
 
 
 @suppress.register_fake
-def _(boxes: Tensor, scores: Tensor, nms_threshold: float, score_threshold: float) -> Tensor:
+def _(boxes: Tensor, scores: Tensor, nms_threshold: float, score_threshold: float, most: int) -> Tensor:
     return torch.empty_like(scores, dtype=torch.bool)
 
 
@@ -57,24 +57,26 @@ def export(
 
 
 def _suppress() -> Any:
-    """The translation of `suppress`: each list is an image of one class to ONNX's NonMaxSuppression."""
+    """The translation of `suppress`: the candidates of a class are an image of one class to ONNX's operator."""
     import onnxscript
 
     op: Any = onnxscript.opset20  # its stubs take no union of types, which its constants are
 
-    def translated(boxes: Any, scores: Any, nms_threshold: float, score_threshold: float) -> Any:
+    def translated(boxes: Any, scores: Any, nms_threshold: float, score_threshold: float, most: int) -> Any:
+        flat = op.Flatten(scores, axis=2)  # [B * C, k]
+        few = op.Shape(scores, start=2)
         chosen = op.NonMaxSuppression(
-            boxes,
-            op.Unsqueeze(scores, op.Constant(value_ints=[1])),
-            op.Constant(value_ints=[2**31 - 1]),
+            op.Reshape(boxes, op.Concat(op.Constant(value_ints=[-1]), few, op.Constant(value_ints=[4]), axis=0)),
+            op.Unsqueeze(flat, op.Constant(value_ints=[1])),
+            op.Constant(value_ints=[most]),
             op.Constant(value_floats=[nms_threshold]),
             op.Constant(value_floats=[score_threshold]),
         )
         places = op.Gather(chosen, op.Constant(value_ints=[0, 2]), axis=1)
         one = op.Expand(op.Constant(value_ints=[1]), op.Shape(chosen, end=1))
-        none = op.ConstantOfShape(op.Shape(scores), value=None)
+        none = op.ConstantOfShape(op.Shape(flat), value=None)
         zeros = op.Cast(none, to=INT64)
-        return op.Cast(op.ScatterND(zeros, places, one), to=BOOL)
+        return op.Cast(op.Reshape(op.ScatterND(zeros, places, one), op.Shape(scores)), to=BOOL)
 
     return translated
 

@@ -30,8 +30,9 @@ from mbvision.tasks.base import Task
 from mbvision.tasks.detection import Detection
 
 Masks = Literal["labels", "logits"]
-Suppress = Callable[[Tensor, Tensor, float, float], Tensor]
-"""Candidates ``[N, k, 4]`` and their falling scores ``[N, k]``, IoU and score threshold, to which of them stay."""
+Suppress = Callable[[Tensor, Tensor, float, float, int], Tensor]
+"""Candidates ``[B, C, k, 4]`` and their falling scores ``[B, C, k]``, IoU and score threshold, and how many may stay of
+each class, to which of them stay."""
 
 RAW, SELECTED = ("boxes", "scores"), ("boxes", "scores", "labels", "count")
 
@@ -136,17 +137,18 @@ def select(
 ) -> tuple[Float[Tensor, "B K 4"], Float[Tensor, "B K"], Int[Tensor, "B K"], Int[Tensor, " B"]]:
     """What `mbvision.boxes.select_detections` finds, filled up to K with zeros (labels: -1), and how many there are."""
     batch, anchors, classes = scores.shape
-    few = min(task.max_per_class, anchors)
+    few = min(task.max_candidates or anchors, anchors)
     values, places = scores.transpose(1, 2).topk(few)  # [B, C, k]
     rows = places.reshape(batch, classes * few, 1).expand(-1, -1, 4)
     candidates = boxes.gather(1, rows)
     kept = suppress(
-        candidates.reshape(batch * classes, few, 4),
-        values.reshape(batch * classes, few),
+        candidates.reshape(batch, classes, few, 4),
+        values,
         task.nms_threshold,
         task.score_threshold,
+        min(task.max_detections_per_class or task.max_detections, task.max_detections),
     )
-    left = torch.where(kept.reshape(batch, classes * few), values.reshape(batch, classes * few), -1.0)
+    left = torch.where(kept, values, -1.0).reshape(batch, classes * few)
     best, order = left.topk(min(task.max_detections, classes * few))
     found = best >= 0
     corners = candidates.gather(1, order[..., None].expand(-1, -1, 4)) * found[..., None]
@@ -160,11 +162,26 @@ def labels(logits: Float[Tensor, "B C h w"], size: tuple[int, int]) -> Tensor:
 
 
 def suppress(
-    boxes: Float[Tensor, "N k 4"], scores: Float[Tensor, "N k"], nms_threshold: float, score_threshold: float
-) -> Bool[Tensor, "N k"]:
-    """Exact suppression in each of N lists, by torchvision's operator."""
-    groups, few = scores.shape
-    apart = boxes.double() + (boxes.amax().double() + 1) * torch.arange(groups, device=boxes.device)[:, None, None]
-    keep = torch.ops.torchvision.nms(apart.reshape(-1, 4), scores.reshape(-1).double(), nms_threshold)
-    kept = torch.zeros(groups * few, dtype=torch.bool, device=boxes.device).index_fill(0, keep, True)
-    return kept.reshape(groups, few) & (scores > score_threshold)
+    boxes: Float[Tensor, "B C k 4"],
+    scores: Float[Tensor, "B C k"],
+    nms_threshold: float,
+    score_threshold: float,
+    most: int,
+) -> Bool[Tensor, "B C k"]:
+    """Exact suppression in each image and class, by torchvision's operator; the ``most`` best of each stay."""
+    batch, classes, few = scores.shape
+    apart = (boxes.amax().double() + 1) * torch.arange(batch, device=boxes.device)[:, None, None]
+    nowhere = apart.new_tensor([-2.0, -2.0, -1.0, -1.0])
+    kept = []
+    # The operator takes as long as the boxes that stay times all boxes that it is given: one class at a time, and what
+    # is not over the threshold lies in one place, where one box stays.
+    for label in range(classes):
+        index = torch.tensor([label], device=boxes.device)  # a slice's strides would be fixed to one size of batch
+        ranks = scores.index_select(1, index).reshape(-1).double()
+        places = (boxes.index_select(1, index).reshape(batch, few, 4).double() + apart).reshape(-1, 4)
+        places = torch.where(ranks[:, None] > score_threshold, places, nowhere)
+        keep = torch.ops.torchvision.nms(places, ranks, nms_threshold)
+        stays = torch.zeros(batch * few, dtype=torch.bool, device=boxes.device).index_fill(0, keep, True)
+        kept.append(stays.reshape(batch, few))
+    stays = torch.stack(kept, dim=1) & (scores > score_threshold)
+    return stays & (stays.cumsum(dim=-1) <= most)

@@ -23,8 +23,9 @@ class Detection(Task[SSDOutput, Detections]):
     """Boxes, scores and labels from the raw outputs of `SSDLite`.
 
     A detection's score (0..1) is over ``score_threshold``; of two boxes of a class that overlap by more than
-    ``nms_threshold`` (IoU) the better stays; ``max_per_class`` candidates of a class enter that step and at most
-    ``max_detections`` of an image leave it. ``score`` is ``softmax`` over classes and background, or ``sigmoid``.
+    ``nms_threshold`` (IoU) the better stays. At most ``max_candidates`` of a class enter that step (torchvision's
+    ``topk_candidates``), and at most ``max_detections_per_class`` of a class (TensorFlow's name) and ``max_detections``
+    of an image leave it; None is no limit. ``score`` is ``softmax`` over classes and background, or ``sigmoid``.
     """
 
     metric = "AP"
@@ -35,7 +36,8 @@ class Detection(Task[SSDOutput, Detections]):
         loss: MultiBoxLoss,
         score_threshold: float = 0.001,
         nms_threshold: float = 0.55,
-        max_per_class: int = 300,
+        max_candidates: int | None = None,
+        max_detections_per_class: int | None = None,
         max_detections: int = 300,
         score: Literal["softmax", "sigmoid"] = "softmax",
         weight: float = 1.0,
@@ -43,16 +45,21 @@ class Detection(Task[SSDOutput, Detections]):
         for name, value in (("score_threshold", score_threshold), ("nms_threshold", nms_threshold)):
             if not 0 <= value <= 1:
                 raise ConfigError(f"tasks.detection.{name}={value}: must be in 0..1")
-        if max_per_class < 1 or max_detections < 1:
-            raise ConfigError(
-                f"tasks.detection.max_per_class={max_per_class}, max_detections={max_detections}: need at least 1"
-            )
+        limits = {
+            "max_candidates": max_candidates,
+            "max_detections_per_class": max_detections_per_class,
+            "max_detections": max_detections,
+        }
+        for name, limit in limits.items():
+            if limit is not None and limit < 1:
+                raise ConfigError(f"tasks.detection.{name}={limit}: must be at least 1")
         if score not in ("softmax", "sigmoid"):
             raise ConfigError(f"tasks.detection.score={score!r}: choose softmax or sigmoid")
         self.multibox = loss
         self.score_threshold = score_threshold
         self.nms_threshold = nms_threshold
-        self.max_per_class = max_per_class
+        self.max_candidates = max_candidates
+        self.max_detections_per_class = max_detections_per_class
         self.max_detections = max_detections
         self.score = score
         self.weight = weight
@@ -109,7 +116,8 @@ class Detection(Task[SSDOutput, Detections]):
                 partial(_decoded, image_deltas, outputs.anchors.float()),
                 score_threshold=self.score_threshold,
                 nms_threshold=self.nms_threshold,
-                max_per_class=self.max_per_class,
+                max_candidates=self.max_candidates,
+                max_detections_per_class=self.max_detections_per_class,
                 max_detections=self.max_detections,
             )
             found.append(Detections(boxes=boxes * pixels, scores=values, labels=labels))

@@ -4,6 +4,7 @@ Its network has the same backbone, width, input size and classes; where torchvis
 weights, else its own random ones. Answers are as its own references make them.
 """
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -219,7 +220,7 @@ def _ssdlite(
         score_thresh=task.score_threshold,
         nms_thresh=task.nms_threshold,
         detections_per_img=task.max_detections,
-        topk_candidates=task.max_per_class,
+        topk_candidates=task.max_candidates or sys.maxsize,
     )
 
 

@@ -28,6 +28,7 @@ PACKAGES = (
     "opencv-python-headless",
     "opencv-python",
     "pillow",
+    "simplejpeg",
     "av",
     "safetensors",
     "tensorboard",

@@ -4,6 +4,7 @@ Training checkpoints are Lightning's, with the key ``mbvision`` added: what rebu
 ``torch.load`` is called, always with ``weights_only=True``.
 """
 
+import argparse
 import hashlib
 import io
 import json
@@ -26,6 +27,7 @@ from mbvision.build import build_network, build_tasks, eval_size
 from mbvision.checkpoint_checks import CODE, check_container, check_content, check_description, check_state
 from mbvision.errors import CheckpointError, MBVisionError
 from mbvision.network import Network
+from mbvision.state_dicts import check_values, find_state, without_wrappers
 from mbvision.tasks.base import Task
 from mbvision.writing import replacing
 
@@ -58,7 +60,8 @@ def read(path: Path) -> dict[str, Any]:
         return {"state_dict": tensors} | ({} if about is None else {"mbvision": about})
     check_container(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([argparse.Namespace]):  # others' training arguments: plain attributes
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # many kinds, all meaning that the file is damaged or not ours
         if not zipfile.is_zipfile(path):
             raise CheckpointError(
@@ -100,25 +103,18 @@ def check_file(path: Path) -> None:
 def read_any(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     """The tensors of a checkpoint, a plain state dict or a safetensors file, and the description where it is ours.
 
-    Prefixes that wrappers leave (``module.``, ``_orig_mod.``) are taken off. Raises `CheckpointError` as ``read``, and
-    where there are no tensors.
+    Of others' files see `find_state`. Raises `CheckpointError` as ``read``, and where there are no tensors.
     """
     path = Path(path)
     if path.suffix == ".safetensors" and path.is_file():
         return _read_safetensors(path)
     content = read(path)
     about = content.get("mbvision")
-    state = content.get("state_dict", content.get("model", content))
-    if not isinstance(state, Mapping):
-        raise CheckpointError(f"{path} holds a {type(state).__name__} where the weights should be; save a state dict")
-    named = {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
-    tensors = {re.sub(r"^(module\.|_orig_mod\.)+", "", name): value for name, value in named.items()}
-    if not tensors:
-        raise CheckpointError(f"{path} holds no tensors: it is not a file of weights")
-    if isinstance(about, dict):
-        check_description(path, about)
-        return tensors, about
-    return tensors, None
+    if not isinstance(about, dict):
+        return find_state(content, path), None
+    check_description(path, about)
+    check_state(path, content.get("state_dict"))
+    return content["state_dict"], about
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
@@ -131,7 +127,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | N
     if not tensors:
         raise CheckpointError(f"{path} holds no tensors: it is not a file of weights")
     if "mbvision" not in metadata:
-        return tensors, None
+        return without_wrappers(tensors, path), None
     try:
         about = json.loads(metadata["mbvision"])
     except (ValueError, RecursionError) as error:
@@ -219,9 +215,7 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], path: Path) 
         load_strict(network, weights)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    for key, tensor in weights.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise CheckpointError(f"{path}: {key} holds values that are not finite")
+    check_values(weights, path)
 
 
 def load(path: str | Path) -> tuple[Network, dict[str, Task[Any, Any]]]:

@@ -27,7 +27,7 @@ _PLAIN_NAMES = re.compile(
     r"collections\.(OrderedDict|Counter|defaultdict)|torch\.(Size|device|strided|Tensor|\w*Storage)"
     r"|torch\.(bool|(float|bfloat|complex|u?int)\w*|half|double|long|short)|torch\.storage\.\w+Storage"
     r"|torch\._utils\._rebuild_(tensor|tensor_v2|tensor_v3|parameter|parameter_with_state)"
-    r"|torch\.nn\.parameter\.(Parameter|Buffer)|torch\.serialization\._get_layout|_codecs\.encode"
+    r"|torch\.nn\.parameter\.(Parameter|Buffer)|torch\.serialization\._get_layout|_codecs\.encode|argparse\.Namespace"
 )
 
 
@@ -46,6 +46,8 @@ def check_container(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
+            if any("/code/" in member.filename for member in members):
+                raise CheckpointError(f"{path} is a TorchScript file: save the network's state_dict() instead")
             if any(member.compress_type != zipfile.ZIP_STORED for member in members):
                 raise CheckpointError(f"{path} is compressed, as torch.save leaves no file: unpack it, or save it anew")
             if sum(member.file_size for member in members) > path.stat().st_size:

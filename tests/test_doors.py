@@ -84,8 +84,8 @@ DOORS: dict[str, tuple[str, ...]] = {
     "numpy.genfromtxt": (),
     "numpy.fromfile": (),
     # archives
-    "tarfile.open": ("mbvision/data/archives.py",),
-    "zipfile.ZipFile": ("mbvision/data/archives.py", "mbvision/checkpoint_checks.py"),
+    "tarfile.open": ("mbvision/data/archive_members.py",),
+    "zipfile.ZipFile": ("mbvision/data/archive_members.py", "mbvision/checkpoint_checks.py"),
     "shutil.unpack_archive": (),
     # what runs what it is given
     "pickle": (),

@@ -16,6 +16,7 @@ ALLOWED = {
     "structures": set(),
     "boxes": FLOOR,
     "checkpoint_checks": FLOOR,
+    "state_dicts": FLOOR,
     "masks": FLOOR,
     "draw_benchmark": FLOOR,
     "quantization": set(),

@@ -13,6 +13,10 @@ from mbvision.backbones.names import TIMM_STAGES, Form, Layers, timm_layers, tor
 from mbvision.errors import CheckpointError
 
 _REMEDY = "build it with the backbone, width, width rule and classes that they were trained with"
+_COUNTER = ".num_batches_tracked"
+MAX_NAMED = 20
+"""Missing tensors that a message names; it counts the others."""
+
 _TRUNK = re.compile(r"features\.|backbone\.features\.|backbone\.\d+\.|blocks\.|conv_stem\.|conv_head\.|bn\d\.")
 
 
@@ -73,17 +77,26 @@ def load_trunk(backbone: Backbone, state: Mapping[str, Tensor]) -> None:
 def load_strict(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Copy ``state`` into ``module``; raises CheckpointError, before anything is copied, as ``check_fit``."""
     check_fit(module, state)
-    module.load_state_dict(dict(state))
+    counters = {key: value for key, value in module.state_dict().items() if key.endswith(_COUNTER)}
+    module.load_state_dict(counters | dict(state))
 
 
 def check_fit(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Raise CheckpointError for the first layer missing in ``state``, of another shape or kind, or too many."""
+    """Raise CheckpointError for the first layer missing in ``state``, of another shape or kind, or too many.
+
+    All that are missing are named. The counters of batch norm may be missing, as in files of PyTorch before 0.4.1.
+    """
     expected = module.state_dict()
+    missing = [name for name in expected if name not in state and not name.endswith(_COUNTER)]
     for name, tensor in expected.items():
-        if name not in state:
+        if name in missing:
+            others = [*missing[1 : MAX_NAMED + 1], *["..."] * (len(missing) > MAX_NAMED + 1)]
+            more = f" (as are {len(missing) - 1} more: {', '.join(others)})" if others else ""
             raise CheckpointError(
-                f"{name} is {list(tensor.shape)} in the network and missing from the weights; {_REMEDY}"
+                f"{name} is {list(tensor.shape)} in the network and missing from the weights{more}; {_REMEDY}"
             )
+        if name not in state:
+            continue
         _check_shape(name, tensor, state[name], "")
         if tensor.is_floating_point() and not state[name].is_floating_point():
             raise CheckpointError(

@@ -19,6 +19,7 @@ from mbvision.errors import CheckpointError
 from mbvision.heads.deeplabv3 import DeepLabV3
 from mbvision.heads.pretrained import rename_deeplabv3, rename_lraspp, rename_ssdlite
 from mbvision.network import Network
+from mbvision.state_dicts import check_values
 from mbvision.weights.published import HALF, IMAGENET_MEAN, IMAGENET_STD, Library, fitting_settings, published
 
 logger = logging.getLogger(__name__)
@@ -143,19 +144,13 @@ def _read_weights(source: str, network: Network, architecture: str, published_we
         state, about = _download(source.partition(":")[2], architecture, network), None
     else:
         state, about = read_any(Path(source))
-    _check_finite(state, source)
+    check_values(state, source)
     if about is not None:
         return _Weights(network_weights({"state_dict": state}), about.get("class_names", {}))
     try:
         return _Weights(_renamed(state, network, architecture, published_weights), {})
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from error
-
-
-def _check_finite(state: Mapping[str, Tensor], source: str) -> None:
-    for key, tensor in state.items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise CheckpointError(f"{source}: {key} holds values that are not finite")
 
 
 def _renamed(

@@ -105,7 +105,8 @@ DOORS: dict[str, tuple[str, ...]] = {
     ),
     "hydra.utils": (),
     "importlib.import_module": ("mbvision/__init__.py", "mbvision/build.py", "mbvision/commands/__init__.py"),
-    "urllib": (),
+    "urllib.request": (),
+    "urllib3": (),
     "requests": (),
     "ctypes": ("mbvision/commands/memory.py",),  # a setting of glibc
 }

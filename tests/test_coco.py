@@ -298,3 +298,22 @@ def test_the_quirks_file_keeps_what_metrics_need_and_trains_on_the_rest(test_dat
     unusable = table.annotation_ids[~table.usable].tolist()
     assert unusable == [918, 900100000001, 900100000002]
     assert table.xywh[table.annotation_ids == 918].tolist() == [[296.65, 368.33, 1.03, 0.0]]
+
+
+def test_windows_separators_and_escapes_in_file_names_are_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    records = [
+        {"id": number, "file_name": name, "width": 40, "height": 30}
+        for number, name in enumerate(("val\\0.png", "val/my%20image.PNG", "val/gone.png"))
+    ]
+    document = _document({"image_id": 0}, images=records)
+    _write(tmp_path, document, "annotations/instances_val.json")
+    _picture(tmp_path / "val" / "0.png")
+    _picture(tmp_path / "val" / "my image.png")
+    reader = coco(root=tmp_path, split="val")
+    assert [reader.read(index).target.image_id for index in (0, 1)] == [0, 1]
+    assert [message.partition(" (")[0] for message in caplog.messages] == [
+        f"{tmp_path}: 2 of 3 names are not spelled as their files, which are read all the same",
+        f"{tmp_path}: 1 of 3 images are not there",
+    ]

@@ -49,8 +49,8 @@ def test_what_is_passed_over_is_counted_by_reason(tmp_path: Path, caplog: pytest
     (message,) = caplog.messages
     assert message.startswith(f"{tmp_path}: passed over: ")
     assert "1 files of other kinds (notes.txt); 6 hidden or system files (.DS_Store, ._a.jpg, " in message
-    assert "1 images that cannot be read, JPEG XL: convert with `djxl IN.jxl OUT.png` (d.jxl)" in message
-    assert "2 images that cannot be read, HEIC: convert with" in message
+    assert "1 images of a kind that is not read, JPEG XL: convert it with `djxl IN.jxl OUT.png` (d.jxl)" in message
+    assert "2 images of a kind that is not read, HEIC: convert it with" in message
 
 
 def test_links_are_followed_but_for_those_that_lead_back(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Folders of identities, LFW's list of pairs, and the pairs that are drawn where there is no list."""
 
+import logging
 from itertools import combinations
 from pathlib import Path
 
@@ -107,3 +108,18 @@ def test_where_few_pairs_are_of_one_identity_all_of_them_are_taken() -> None:
     identities = np.concatenate([np.arange(40), np.arange(5)])
     pairs, same = pairs_of(identities, most=100)
     assert [tuple(pair) for pair in pairs[same].tolist()] == [(n, 40 + n) for n in range(5)] and (~same).sum() == 50
+
+
+def test_folders_inside_an_identitys_folder_are_read_and_no_hidden_folder_is_a_person(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_identities(root / "val", {".ipynb_checkpoints": 1})
+    (root / "val" / "Cleo" / "2019").mkdir()
+    (root / "val" / "Ben" / "Ben_0002.jpg").rename(root / "val" / "Cleo" / "2019" / "Cleo_0002.jpg")
+    (root / "val" / "loose.jpg").write_bytes(b"")
+    with caplog.at_level(logging.WARNING):
+        reader = identity_folder(root=root, split="val")
+    assert reader.class_names == {"embedding": ("Ada", "Ben", "Cleo", "Dora")} and len(reader) == 8
+    assert reader.files[4:6] == ("Cleo/2019/Cleo_0002.jpg", "Cleo/Cleo_0001.jpg")
+    assert "1 hidden or system files (.ipynb_checkpoints)" in caplog.messages[0]
+    assert caplog.messages[1].endswith("images in no identity's folder, left out: 1 (loose.jpg)")

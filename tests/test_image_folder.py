@@ -87,7 +87,7 @@ def test_missing_folders_are_named_with_what_is_there(root: Path, caplog: pytest
 def test_a_damaged_picture_is_named_when_it_is_read(root: Path) -> None:
     (root / "train" / "dog" / "b.png").write_bytes(b"\x89PNG cut off")
     reader = image_folder(root=root, split="train")
-    with pytest.raises(ImageError, match=r"dog/b\.png: not a picture"):
+    with pytest.raises(ImageError, match=r"dog/b\.png: not an image"):
         reader.read(2)
 
 
@@ -96,3 +96,25 @@ def test_a_set_cannot_give_classes_and_boxes_at_once(root: Path) -> None:
     both = {"detection": data["readers"]["detection"], "classification": data["readers"]["classification"]}
     with pytest.raises(ConfigError, match=r"cannot be read for detection and classification at once; .*data\.sets"):
         build_reader({**data, "readers": both}, "val_split", tasks=["detection", "classification"])
+
+
+def test_images_of_all_kinds_names_and_links_are_read_and_others_counted(
+    root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cat = root / "train" / "Cat"
+    (cat / "10.jfif").write_bytes((cat / "a.png").read_bytes())  # what a file is, its content says
+    write(root / "elsewhere" / "x.png", (9, 9, 9))
+    (cat / "9.png").symlink_to(root / "elsewhere" / "x.png")
+    (cat / "._a.png").write_bytes(b"\0\5\26\7")
+    (cat / "b.heic").write_bytes(b"")
+    (root / "train" / ".ipynb_checkpoints").mkdir()
+    write(root / "train" / "loose.png")
+    with caplog.at_level(logging.WARNING):
+        reader = image_folder(root=root, split="train")
+    names = [reader.read(index).target.image_id for index in range(len(reader))]
+    assert names == ["Cat/9.png", "Cat/10.jfif", "Cat/a.png", "Cat/more/ä b.png", "dog/b.png"]
+    assert (reader.read(0).image == 9).all()
+    passed_over, loose = caplog.messages
+    assert "1 files of other kinds (Cat/notes.txt); 3 hidden or system files (" in passed_over
+    assert "1 images of a kind that is not read, HEIC: convert it with" in passed_over and "(Cat/b.heic)" in passed_over
+    assert loose.endswith("left out: 1 (loose.png); put each into the folder of its class")

@@ -8,6 +8,7 @@ import pytest
 from PIL import ExifTags, Image, ImageFile
 
 from mbvision.data import images
+from mbvision.data.image_kinds import FORMATS, SUFFIXES
 from mbvision.data.images import decode_image, image_size, read_image, stored_size
 from mbvision.errors import ImageError
 
@@ -211,7 +212,7 @@ def test_a_link_out_of_the_root_is_refused_and_one_inside_is_followed(tmp_path: 
 def test_postscript_is_never_opened(tmp_path: Path) -> None:
     Image.fromarray(PIXELS).save(tmp_path / "a.eps")
     (tmp_path / "a.eps").rename(tmp_path / "a.jpg")
-    with pytest.raises(ImageError, match="not a picture"):
+    with pytest.raises(ImageError, match="not an image"):
         read_image(tmp_path / "a.jpg")
 
 
@@ -246,13 +247,13 @@ ODD_IMAGES = {
     "grayscale_dim3.jpg": (300, 400),
     "gray_alpha.png": (400, 500),
     "palette.gif": (300, 400),
-    "uint16-5channel.tif": "not a picture",
+    "uint16-5channel.tif": "not an image",
     "truncated.jpg": "cut short",
     "png_named.jpg": (60, 80),
     "cmyk.jpg": (120, 160),
     "rgba.png": (120, 160),
-    "empty.jpg": "not a picture",
-    "text_named.jpg": "not a picture",
+    "empty.jpg": "not an image",
+    "text_named.jpg": "not an image",
 }
 
 
@@ -272,3 +273,44 @@ def test_single_channel_jpegs_of_raccoon_load_as_three_equal_channels(test_data:
     for number in (150, 152, 161):
         image = read_image(test_data / "raccoon" / "JPEGImages" / f"raccoon-{number}.jpg")
         assert (image == image[:, :, :1]).all()
+
+
+@pytest.mark.parametrize(("kind", "suffix"), [("AVIF", ".avif"), ("JPEG2000", ".jp2")])
+def test_kinds_that_pillow_reads_are_read_and_named_where_it_does_not(
+    kind: str, suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "named.jpg"
+    exif = {"exif": _exif(6)} if kind == "AVIF" else {}
+    if kind in FORMATS:
+        assert suffix in SUFFIXES
+        Image.new("RGB", (60, 40), (200, 40, 40)).save(path, kind, **exif)
+        pixels = read_image(path)
+        assert pixels.shape == ((60, 40, 3) if exif else (40, 60, 3)) and image_size(path) == pixels.shape[:2]
+        assert np.abs(pixels.astype(int) - (200, 40, 40)).max() < 8
+        path.write_bytes(path.read_bytes()[:-9])
+        with pytest.raises(ImageError, match=r"cut short or damaged|damaged at its start"):
+            read_image(path)
+    starts = {"AVIF": b"\0\0\0\x1cftypmif1\0\0\0\0mif1avif", "JPEG2000": b"\0\0\0\x0cjP  \r\n\x87\n"}
+    path.write_bytes(starts[kind] + bytes(90))
+    monkeypatch.setattr(images, "FORMATS", ("JPEG", "PNG"))
+    with pytest.raises(ImageError, match=r"named\.jpg: (AVIF|JPEG 2000), which is not read; .*convert it with `"):
+        read_image(path)
+
+
+@pytest.mark.parametrize(
+    ("head", "name"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
+        (b"\0\0\0\x14ftypmif1\0\0\0\0heic", "HEIC"),
+        (b"\xff\x0a\xf8\x6f", "JPEG XL"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
+        (b"8BPS\0\1", "Photoshop"),
+        (b"<svg xmlns=", "SVG"),
+    ],
+)
+def test_a_kind_that_is_not_read_is_named_by_content_with_its_conversion(
+    head: bytes, name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "phone.jpg").write_bytes(head + bytes(200))
+    with pytest.raises(ImageError, match=rf"phone\.jpg: {name}, which is not read; \w+ it "):
+        read_image(tmp_path / "phone.jpg")

@@ -1,5 +1,6 @@
 import json
 import logging
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -156,3 +157,29 @@ def test_black_and_white_masks_are_told(root: Path, caplog: pytest.LogCaptureFix
             _pair(root / "images/train", root / "masks/train", stem, (0, 255))
         masks_folder(root=root, split="train")
     assert "hold 0 and 255 alone" in caplog.text and "if white is 'cat', store 1 there" in caplog.text
+
+
+def test_sub_folders_are_read_and_the_files_of_other_computers_counted(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _pair(root / "images/train/city 10", root / "masks/train/city 10", "a", (1,))
+    _pair(root / "images/train/city 9", root / "masks/train/city 9", unicodedata.normalize("NFC", "é"))
+    (root / "images/train/city 9/é.jpg").rename(root / "images/train/city 9" / unicodedata.normalize("NFD", "é.jpg"))
+    for kind, suffix in (("images", "jpg"), ("masks", "png")):
+        (root / kind / f"train/._a.{suffix}").write_bytes(b"\0\5\26\7")
+        (root / kind / "train/.DS_Store").write_bytes(b"")
+    with caplog.at_level(logging.WARNING):
+        reader = masks_folder(root=root, split="train")
+    assert reader.annotations.image_ids == ("a", "b", "c", "city 9/é", "city 10/a")
+    assert (reader.mask(4) == 1).all() and reader.read(3).image.shape == (4, 6, 3)
+    assert [m.partition(" (")[0] for m in caplog.messages] == [
+        f"{root}/{kind}/train: passed over: 2 hidden or system files" for kind in ("images", "masks")
+    ]
+
+
+def test_links_to_single_images_and_masks_are_followed(root: Path) -> None:
+    for kind, suffix in (("images", "jpg"), ("masks", "png")):
+        folder = root / kind / "val"
+        folder.mkdir()
+        (folder / f"linked.{suffix}").symlink_to(root / kind / "train" / f"a.{suffix}")
+    assert masks_folder(root=root, split="val").read(0).target.image_id == "linked"

@@ -278,3 +278,37 @@ def test_every_quirk_has_its_stated_outcome(test_data: Path, name: str) -> None:
             parse_voc_xml(path)
     else:
         assert [list(thing.box) for thing in parse_voc_xml(path).objects if thing.box] == outcome
+
+
+def _nested(root: Path, suffix: str) -> Path:
+    """A set whose splits are in folders of their own below ``Annotations`` and ``JPEGImages``, as CVAT exports it."""
+    for folder in ("Annotations", "JPEGImages"):
+        for camera in ("cam1", "cam2"):
+            (root / folder / camera).mkdir(parents=True)
+    _set(root, {"train": {"cam1/0": _xml(_object("fox"))}, "val": {"cam2/0": _xml(_object("hare"))}})
+    for camera in ("cam1", "cam2"):
+        (root / "JPEGImages" / camera / "0.jpg").rename(root / "JPEGImages" / camera / f"0{suffix}")
+    return root
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".JPG", ".jfif"])
+def test_images_and_classes_in_sub_folders_are_found(tmp_path: Path, suffix: str) -> None:
+    for split, camera in (("train", "cam1"), ("val", "cam2")):
+        reader = voc(root=_nested(tmp_path / split, suffix), split=split)
+        assert reader.path(0) == tmp_path / split / "JPEGImages" / camera / f"0{suffix}"
+        assert reader.class_names["detection"] == ("fox", "hare")
+
+
+def test_xml_files_beside_images_are_read_in_sub_folders_and_hidden_ones_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("train/10", "train/9", "train/deep/1", "valid/1"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{name}.xml").write_text(_xml(_object("fox" if name.startswith("t") else "hare")))
+        Image.new("RGB", (40, 30)).save(tmp_path / f"{name}.png")
+    (tmp_path / "train" / "._9.xml").write_bytes(b"\0\5\26\7")
+    (tmp_path / "valid" / "._1.xml").write_bytes(b"\0\5\26\7")
+    reader = voc(root=tmp_path, split="train")
+    assert reader.annotations.image_ids == ("9", "10", "deep/1")
+    assert reader.class_names["detection"] == ("fox", "hare")
+    assert caplog.messages == [f"{tmp_path}/train: passed over: 1 hidden or system files (._9.xml)"]

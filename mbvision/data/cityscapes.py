@@ -4,11 +4,10 @@ Files hold label ids 0..33; of these 19 are classes ("train ids" 0..18) and the 
 """
 
 import logging
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from mbvision.data.file_listing import list_files, shown
 from mbvision.data.images import MAX_PIXELS
 from mbvision.data.masks import MaskItem, MaskReader, MaskSource, mask_file, mask_reader
 from mbvision.errors import ConfigError, DataError
@@ -119,14 +118,15 @@ def _split_items(masks: Path, pictures: Path, kind: str, max_pixels: int) -> lis
     for folder in (masks, pictures):
         if not folder.is_dir():
             raise DataError(f"{folder}: there is no such folder; unpack the archive with it, or check data.root=")
+    mask_files, picture_files = _files(masks), _files(pictures)
     mask_of: dict[str, tuple[Path, str]] = {}
     for label_kind in reversed(_KINDS):
         ending = f"_{kind}_{label_kind}.png"
-        mask_of |= {f.name.removesuffix(ending): (f, label_kind) for f in _files(masks) if f.name.endswith(ending)}
+        mask_of |= {f.name.removesuffix(ending): (f, label_kind) for f in mask_files if f.name.endswith(ending)}
     picture_of: dict[str, Path] = {}
     for suffix in reversed(_SUFFIXES):
         ending = f"_leftImg8bit{suffix}"
-        picture_of |= {f.name.removesuffix(ending): f for f in _files(pictures) if f.name.endswith(ending)}
+        picture_of |= {f.name.removesuffix(ending): f for f in picture_files if f.name.endswith(ending)}
     stems = sorted(mask_of.keys() & picture_of.keys())
     if not stems:
         raise DataError(
@@ -151,13 +151,13 @@ def _source(path: Path, label_kind: str, *, root: Path, max_pixels: int) -> Mask
     return mask_file(path, root=root, scheme=scheme, max_pixels=max_pixels, remedy=remedy)
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    """The files of all cities."""
-    for city in sorted(entry.path for entry in os.scandir(folder) if entry.is_dir()):
-        yield from (Path(city) / name for name in os.listdir(city))
+def _files(folder: Path) -> list[Path]:
+    """The files of all cities; the polygons beside the masks are passed over without a word."""
+    listing = list_files(folder, (*_SUFFIXES, ".json"))
+    listing.warn_of_passed_over()
+    return [folder / name for name in listing.names]
 
 
 def _tell(folder: Path, what: str, stems: set[str]) -> None:
     if stems:
-        shown = ", ".join(sorted(stems)[:3]) + (", ..." if len(stems) > 3 else "")
-        _logger.warning("%s: %s, left out: %d (%s)", folder, what, len(stems), shown)
+        _logger.warning("%s: %s, left out: %d (%s)", folder, what, len(stems), shown(sorted(stems)))

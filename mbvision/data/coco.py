@@ -9,6 +9,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ from jaxtyping import Float, Int
 from mbvision.data.boxes import BoxColumns, BoxReader, PictureList, assemble, warn_of_boxes
 from mbvision.data.coco_layout import find_annotations, find_images
 from mbvision.data.coco_runs import is_drawable
-from mbvision.data.file_listing import leads_inside
+from mbvision.data.file_listing import find_named, leads_inside
 from mbvision.data.images import MAX_PIXELS
 from mbvision.errors import AnnotationError, DataError, is_printable
 from mbvision.files import read_bytes
@@ -50,6 +51,7 @@ def coco(
     file = find_annotations(Path(root), split, annotations)
     table = load_coco(file, class_names=class_names)
     folder = find_images(Path(root), split, file, table.file_names, images)
+    table = replace(table, file_names=tuple(find_named(folder, table.file_names)))
     return BoxReader(annotations=table, images=folder, max_pixels=max_pixels)
 
 
@@ -61,7 +63,8 @@ def read_coco(annotations: str | Path, images: str | Path) -> BoxReader:
     folder = Path(images)
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder of pictures")
-    return BoxReader(annotations=load_coco(Path(annotations), outlines=True), images=folder)
+    table = load_coco(Path(annotations), outlines=True)
+    return BoxReader(annotations=replace(table, file_names=tuple(find_named(folder, table.file_names))), images=folder)
 
 
 def load_coco(path: Path, *, class_names: Sequence[str] | None = None, outlines: bool = False) -> BoxAnnotations:

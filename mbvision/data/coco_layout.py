@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from mbvision.data.file_listing import NamedFiles
 from mbvision.errors import DataError
 
 _TRIED_PICTURES = 10
@@ -43,7 +44,8 @@ def find_images(
     if images is None:
         folders.append(file.parent)
     for folder in dict.fromkeys(folders):
-        if any((folder / file_name).exists() for file_name in file_names[:_TRIED_PICTURES]):
+        files = NamedFiles(folder)
+        if any(files.find(file_name) is not None for file_name in file_names[:_TRIED_PICTURES]):
             return folder
     places = ", ".join(str(folder) for folder in dict.fromkeys(folders))
     raise DataError(f"{file}: its picture {file_names[0]!r} is in none of {places}; say where by data.images=FOLDER")

@@ -19,6 +19,7 @@ from mbvision.data.boxes import PictureList, warn_of_boxes
 from mbvision.data.coco import Record, column, parse_document, picture_list, record_list
 from mbvision.data.coco_layout import find_annotations, find_images
 from mbvision.data.coco_runs import run_lengths
+from mbvision.data.file_listing import find_named
 from mbvision.data.images import MAX_PIXELS
 from mbvision.data.masks import Labels, MaskItem, MaskReader, Size, check_size, mask_reader, mask_scheme
 from mbvision.data.voc_masks import VOC_MASK_CLASSES
@@ -66,6 +67,7 @@ def coco_masks(
     outlines = _outlines(file, records, pictures, label_of, train_crowds=crowds == "train")
     kept = _large_enough(file, records, pictures, label_of, min_area)
     folder = find_images(Path(root), split, file, pictures.file_names, images)
+    names = find_named(folder, pictures.file_names)
     items = [
         MaskItem(
             image_id=image_id,
@@ -73,7 +75,7 @@ def coco_masks(
             image_root=folder,
             mask=partial(draw_mask, outlines, index, max_pixels=max_pixels),
         )
-        for index, (image_id, name) in enumerate(zip(pictures.ids, pictures.file_names, strict=True))
+        for index, (image_id, name) in enumerate(zip(pictures.ids, names, strict=True))
         if kept[index]
     ]
     return mask_reader(items, scheme, source=str(file), max_pixels=max_pixels)

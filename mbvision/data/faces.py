@@ -35,12 +35,23 @@ class FaceAnnotations:
 
 
 class FaceReader(Reader):
-    """Pictures with their attributes, their identities, or both; ``files`` lie inside ``folder``."""
+    """Pictures with their attributes, their identities, or both; ``files`` lie inside ``folder``.
+
+    Files that are links to outside of it are read with ``follow_links`` alone: where the folder's own listing names
+    them, not a text file.
+    """
 
     def __init__(
-        self, *, folder: Path, files: Sequence[str], annotations: FaceAnnotations, max_pixels: int = MAX_PIXELS
+        self,
+        *,
+        folder: Path,
+        files: Sequence[str],
+        annotations: FaceAnnotations,
+        follow_links: bool = False,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         self.folder, self.files, self.max_pixels = folder, tuple(files), max_pixels
+        self.follow_links = follow_links
         self.annotations = annotations
         self.class_names: Mapping[str, Sequence[str]] = {
             task: known.names for task, known in annotations.truth().items()
@@ -61,7 +72,7 @@ class FaceReader(Reader):
     def read(self, index: int) -> Sample:
         """One picture; raises ``ImageError``."""
         path = self.path(index)
-        image = read_image(path, root=self.folder, max_pixels=self.max_pixels)
+        image = read_image(path, root=None if self.follow_links else self.folder, max_pixels=self.max_pixels)
         attributes, identities = self.annotations.attributes, self.annotations.identities
         target = Target(
             image_id=self.files[index],
@@ -81,7 +92,13 @@ class FaceReader(Reader):
             attributes=self.annotations.attributes if "attributes" in tasks else None,
             identities=self.annotations.identities if "embedding" in tasks else None,
         )
-        reader = FaceReader(folder=self.folder, files=self.files, annotations=known, max_pixels=self.max_pixels)
+        reader = FaceReader(
+            folder=self.folder,
+            files=self.files,
+            annotations=known,
+            follow_links=self.follow_links,
+            max_pixels=self.max_pixels,
+        )
         if names := network.get("attributes"):
             _check_attributes(reader.class_names.get("attributes", names), names, self.folder)
         if "embedding" in reader.class_names and "embedding" in network:

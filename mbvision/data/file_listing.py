@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from urllib.parse import unquote
 
-from mbvision.data.image_kinds import CONVERSIONS
+from mbvision.data.image_kinds import KINDS
 from mbvision.errors import DataError, is_printable, printable
 
 # Beside everything whose name begins with a dot: ._NAME and .DS_Store of macOS, .ipynb_checkpoints of Jupyter.
@@ -55,6 +55,13 @@ class FileListing:
             by_stem[stem] = name
         return by_stem
 
+    def by_folder(self) -> dict[str, list[str]]:
+        """The names by the first folder on their path; those in no folder are below the empty name."""
+        by_folder: dict[str, list[str]] = {}
+        for name in self.names:
+            by_folder.setdefault(name.partition("/")[0] if "/" in name else "", []).append(name)
+        return by_folder
+
     def warn_of_passed_over(self) -> None:
         """Log one line that counts what was passed over, by reason; nothing where nothing was."""
         if self.passed_over:
@@ -79,8 +86,8 @@ def list_files(folder: Path, suffixes: Sequence[str], *, deep: bool = True) -> F
             passed_over.setdefault(reason, []).append(name)
     return FileListing(
         folder=folder,
-        names=tuple(sorted(names, key=natural_key)),
-        passed_over={reason: tuple(sorted(those, key=natural_key)) for reason, those in sorted(passed_over.items())},
+        names=tuple(names),
+        passed_over={reason: tuple(those) for reason, those in sorted(passed_over.items())},
     )
 
 
@@ -95,7 +102,7 @@ def _walk(
     """Each entry, with the reason why it is passed over; ``above`` identifies the folders on the way down."""
     entries = _entries(folder / inside)
     way = (*above, _identity(os.stat(folder / inside)))
-    for entry in entries:
+    for entry in sorted(entries, key=lambda entry: natural_key(entry.name)):
         name = f"{inside}/{entry.name}" if inside else entry.name
         if is_system_name(entry.name):
             yield name, HIDDEN
@@ -122,8 +129,8 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
 
 
 def _other_kind(name: str) -> str:
-    conversion = CONVERSIONS.get(PurePosixPath(name).suffix.lower())
-    return OTHER if conversion is None else f"images that cannot be read, {conversion}"
+    kind = KINDS.get(PurePosixPath(name).suffix.lower())
+    return OTHER if kind is None else f"images of a kind that is not read, {kind.name}: {kind.conversion}"
 
 
 def is_system_name(name: str) -> bool:

@@ -5,7 +5,7 @@ there are any, and of pairs. Each fold has so many lines ``NAME I J``, two pictu
 ``NAME1 I NAME2 J``. Picture I of NAME is the file ``NAME/NAME_000I``, of any suffix.
 """
 
-import os
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +14,13 @@ from typing import NamedTuple
 import numpy as np
 
 from mbvision.data.faces import FaceAnnotations, FaceReader, identity_annotations
-from mbvision.data.images import MAX_PIXELS, SUFFIXES
+from mbvision.data.file_listing import comparable, list_files, list_folders, shown, without_suffix
+from mbvision.data.image_kinds import SUFFIXES
+from mbvision.data.images import MAX_PIXELS
 from mbvision.errors import AnnotationError, DataError
 from mbvision.files import read_text
+
+_logger = logging.getLogger(__name__)
 
 
 class Pair(NamedTuple):
@@ -44,8 +48,7 @@ def identity_folder(
     folder = Path(images or root) / split
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder; it must hold a folder of pictures for each identity")
-    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
-    files = [f"{name}/{file}" for name in names for file in _pictures(folder / name)]
+    files = _files(folder)
     if not files:
         raise DataError(f"{folder}: no picture in a folder of its own identity, as {folder}/NAME/0001.jpg")
     if pairs is not None:
@@ -53,11 +56,18 @@ def identity_folder(
     known = {name: place for place, name in enumerate(dict.fromkeys(file.partition("/")[0] for file in files))}
     numbers = [known[file.partition("/")[0]] for file in files]
     annotations = FaceAnnotations(identities=identity_annotations(list(known), files, numbers))
-    return FaceReader(folder=folder, files=files, annotations=annotations, max_pixels=max_pixels)
+    return FaceReader(folder=folder, files=files, annotations=annotations, follow_links=True, max_pixels=max_pixels)
 
 
-def _pictures(folder: Path) -> list[str]:
-    return sorted(name for name in os.listdir(folder) if name.lower().endswith(SUFFIXES))
+def _files(folder: Path) -> list[str]:
+    """The images of all identities, folders inside theirs included; a warning counts those in no identity's folder."""
+    listing = list_files(folder, SUFFIXES)
+    listing.warn_of_passed_over()
+    by_folder = listing.by_folder()
+    if loose := by_folder.get(""):
+        text = "%s: images in no identity's folder, left out: %d (%s)"
+        _logger.warning(text, folder, len(loose), shown(loose))
+    return [file for name in list_folders(folder) for file in by_folder.get(name, [])]
 
 
 def _pairs_file(root: Path, pairs: str | Path) -> Path:
@@ -70,10 +80,10 @@ def _pairs_file(root: Path, pairs: str | Path) -> Path:
 def _with_pairs(folder: Path, files: Sequence[str], path: Path, max_pixels: int) -> FaceReader:
     """The pictures which the file names, in the order of the folder, and its pairs of them."""
     listed = read_pairs(path)
-    file_of = {file[: file.rindex(".")]: file for file in files}
+    file_of = {comparable(without_suffix(file)): file for file in files}
     wanted: list[tuple[str, str]] = []
     for pair in listed:
-        stems = [f"{name}/{name}_{number:04d}" for name, number in (pair.first, pair.second)]
+        stems = [comparable(f"{name}/{name}_{number:04d}") for name, number in (pair.first, pair.second)]
         if missing := next((stem for stem in stems if stem not in file_of), None):
             raise AnnotationError(f"{path}:{pair.line}: there is no picture {folder / missing}")
         wanted.append((file_of[stems[0]], file_of[stems[1]]))
@@ -88,7 +98,8 @@ def _with_pairs(folder: Path, files: Sequence[str], path: Path, max_pixels: int)
         same=np.array([pair.first[0] == pair.second[0] for pair in listed]),
         folds=np.array([pair.fold for pair in listed], dtype=np.int64),
     )
-    return FaceReader(folder=folder, files=kept, annotations=FaceAnnotations(identities=known), max_pixels=max_pixels)
+    kept_known = FaceAnnotations(identities=known)
+    return FaceReader(folder=folder, files=kept, annotations=kept_known, follow_links=True, max_pixels=max_pixels)
 
 
 def read_pairs(path: Path) -> list[Pair]:

@@ -2,12 +2,14 @@
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from mbvision.data.images import MAX_PIXELS, SUFFIXES
+from mbvision.data.file_listing import list_files, list_folders, shown
+from mbvision.data.image_kinds import SUFFIXES
+from mbvision.data.images import MAX_PIXELS
 from mbvision.data.labels import FileReader
 from mbvision.errors import DataError
 
@@ -32,7 +34,7 @@ def split_folder(base: Path, split: str) -> Path:
         return folder
     if not base.is_dir():
         raise DataError(f"{base}: there is no such folder; check data.root=")
-    there = ", ".join(sorted(path.name for path in base.iterdir() if path.is_dir())[:5]) or "none"
+    there = ", ".join(list_folders(base)[:5]) or "none"
     raise DataError(
         f"{folder}: there is no such split; folders there: {there}; put the pictures into {split}/CLASS, or set "
         "data.train_split= and data.val_split="
@@ -41,7 +43,7 @@ def split_folder(base: Path, split: str) -> Path:
 
 def class_folders(folder: Path) -> list[str]:
     """The names of the classes' folders, sorted as torchvision sorts them. Raises ``DataError`` if there are none."""
-    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    names = list_folders(folder)
     if not names:
         raise DataError(f"{folder}: no folder in it; each class has a folder of its pictures there, named for it")
     return names
@@ -50,34 +52,25 @@ def class_folders(folder: Path) -> list[str]:
 def folder_reader(folder: Path, names: Mapping[str, str], *, max_pixels: int) -> FileReader:
     """The pictures in the folders of ``names``, which gives the class of each folder, in that order.
 
-    Raises ``DataError`` where there are none at all; of classes without any there is a warning.
+    Raises ``DataError`` where there are none at all; a warning counts classes without any, and images in no class.
     """
-    listed = [_pictures(folder / name, os.fsencode(name)) for name in names]
+    listing = list_files(folder, SUFFIXES)
+    listing.warn_of_passed_over()
+    by_folder = listing.by_folder()
+    listed = [by_folder.get(name, []) for name in names]
     empty = [name for name, files in zip(names, listed, strict=True) if not files]
     if len(empty) == len(names):
         raise DataError(f"{folder}: no pictures in the folders of its {len(names)} classes; known are {SUFFIXES}")
     if empty:
-        shown = ", ".join(empty[:5]) + (", ..." if len(empty) > 5 else "")
-        _logger.warning("%s: classes without a picture: %d (%s)", folder, len(empty), shown)
+        _logger.warning("%s: classes without a picture: %d (%s)", folder, len(empty), shown(empty))
+    if loose := by_folder.get(""):
+        text = "%s: images in no class's folder, left out: %d (%s); put each into the folder of its class"
+        _logger.warning(text, folder, len(loose), shown(loose))
     counts = [len(files) for files in listed]
     return FileReader(
         folder=folder,
-        files=np.array([file for files in listed for file in files]),
+        files=np.array([os.fsencode(file) for files in listed for file in files]),
         labels=np.repeat(np.arange(len(names)), counts),
         class_names=tuple(names.values()),
         max_pixels=max_pixels,
     )
-
-
-def _pictures(folder: Path, name: bytes) -> list[bytes]:
-    """The pictures of a class, sorted; ``name`` goes in front of their paths in its folder."""
-    return sorted(name + b"/" + os.fsencode(path) for path in _walk(folder))
-
-
-def _walk(folder: Path) -> Iterator[str]:
-    for place, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        inside = Path(place).relative_to(folder)
-        for file in files:
-            if file.lower().endswith(SUFFIXES) and not file.startswith("."):
-                yield (inside / file).as_posix()

@@ -9,22 +9,20 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from mbvision.data.image_checks import bad_png_chunk, decode_jpeg, has_blank_block, is_short_png
+from mbvision.data.image_kinds import FORMATS, HEAD_BYTES, kind_of
+from mbvision.data.image_kinds import SUFFIXES as SUFFIXES
 from mbvision.errors import ImageError
 from mbvision.files import check_file
 
 MAX_PIXELS = 100_000_000
 """Pictures above this many pixels are refused before they are decoded."""
-
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-"""Told apart by content, never by suffix; of several frames or pages the first is read."""
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
 _EXIF_KEYS = ("exif", "xmp", "Raw profile type exif", "XML:com.adobe.xmp")
 # The EXIF orientation is how to turn the stored picture so that it stands upright (Exif 2.32, tag 0x0112).
@@ -166,8 +164,7 @@ def open_checked(path: Path, root: Path | None, max_pixels: int | None) -> Itera
         try:
             image = Image.open(file, formats=FORMATS)
         except UnidentifiedImageError as error:
-            kinds = ", ".join(FORMATS)
-            raise ImageError(f"{path}: not a picture, or damaged at its start; readable are {kinds}") from error
+            raise ImageError(f"{path}: {_why_unidentified(file)}") from error
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise ImageError(f"{path}: {error}; scale the picture down") from error
         except Exception as error:  # Pillow's format readers raise a dozen kinds
@@ -176,6 +173,15 @@ def open_checked(path: Path, root: Path | None, max_pixels: int | None) -> Itera
             if max_pixels is not None:
                 _check_pixels(image, str(path), max_pixels)
             yield image
+
+
+def _why_unidentified(file: IO[bytes]) -> str:
+    """What a file is that is none of `FORMATS`, by its first bytes."""
+    file.seek(0)
+    kind = kind_of(file.read(HEAD_BYTES))
+    if kind is None or kind.format in FORMATS:
+        return f"not an image, or damaged at its start; readable are {', '.join(FORMATS)}"
+    return f"{kind.name}, which is not read; {kind.conversion}"
 
 
 def _check_pixels(image: Image.Image, name: str, max_pixels: int) -> None:

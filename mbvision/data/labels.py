@@ -32,7 +32,7 @@ class FileReader(LabelReader):
     """Picture files below a folder, each with its label; ids are the paths in that folder, with ``/``.
 
     ``files`` are those paths as bytes: an array of them takes a tenth of the memory of a list of texts, and is not
-    copied into each loader's process. A class's folder may be a link to anywhere; a link in it must not lead out of it.
+    copied into each loader's process. Links to files and to folders are followed.
     """
 
     def __init__(
@@ -64,14 +64,9 @@ class FileReader(LabelReader):
         """The file of one picture."""
         return self._folder / os.fsdecode(self._files[index])
 
-    def _root(self, index: int) -> Path:
-        """The folder that a picture must lie in, links followed: that of its class, where there is one."""
-        first, separator, _ = os.fsdecode(self._files[index]).partition("/")
-        return self._folder / first if separator else self._folder
-
     def read(self, index: int) -> Sample:
         """The picture with its label; raises ``ImageError``."""
-        image = read_image(self.path(index), root=self._root(index), max_pixels=self._max_pixels)
+        image = read_image(self.path(index), max_pixels=self._max_pixels)
         target = Target(
             image_id=os.fsdecode(self._files[index]),
             geometry=Geometry(original=(image.shape[0], image.shape[1])),

@@ -28,6 +28,8 @@ Labels = UInt8[np.ndarray, "H W"]
 
 _ALTERED = {
     "JPEG": "JPEG is lossy, so its labels are not those that were drawn",
+    "AVIF": "AVIF is nearly always lossy, so its labels may not be those that were drawn",
+    "JPEG2000": "JPEG 2000 is often lossy, so its labels may not be those that were drawn",
     "GIF": "GIF numbers its colours anew, so its values are not those that were drawn",
 }
 _LOSSY_TIFF = ("jpeg", "tiff_jpeg", "webp")
@@ -176,15 +178,17 @@ class MaskSource(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaskItem:
-    """One picture, which must lie below ``image_root``, and where its mask comes from."""
+    """One image, which must lie below ``image_root`` where that is given, and where its mask comes from."""
 
     image_id: int | str
     image: Path
-    image_root: Path
+    image_root: Path | None
     mask: MaskSource
 
 
-def mask_file(path: Path, *, root: Path, scheme: MaskScheme, max_pixels: int, remedy: str | None = None) -> MaskSource:
+def mask_file(
+    path: Path, *, root: Path | None, scheme: MaskScheme, max_pixels: int, remedy: str | None = None
+) -> MaskSource:
     """The source of a mask that is a file; it can be sent to other processes."""
     source = partial(read_mask, path, root=root, scheme=scheme, max_pixels=max_pixels)
     return source if remedy is None else partial(source, remedy=remedy)

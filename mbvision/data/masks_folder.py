@@ -6,15 +6,15 @@ Layouts: ``images/SPLIT`` beside ``masks/SPLIT`` (or ``labels``, ``annotations``
 
 import json
 import logging
-import os
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from mbvision.data.images import MAX_PIXELS, SUFFIXES
+from mbvision.data.file_listing import comparable, list_files, shown
+from mbvision.data.image_kinds import SUFFIXES
+from mbvision.data.images import MAX_PIXELS
 from mbvision.data.mask_colours import Colour
 from mbvision.data.masks import MaskItem, MaskReader, mask_file, mask_reader, mask_scheme, voc_palette
 from mbvision.data.voc_layout import list_stems
@@ -39,7 +39,7 @@ def masks_folder(
     void: int | Sequence[int] | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> MaskReader:
-    """The pictures of a split that have a mask of the same name, whatever the suffixes.
+    """The pictures of a split that have a mask of the same name, whatever the suffixes, in sub-folders too.
 
     ``images`` and ``masks`` override the folders; in them ``SPLIT`` is looked for first. ``classes`` are the names in
     the order of the mask values, or a file: ``classes.json`` (a list of names, or an object with ``classes`` and
@@ -57,8 +57,8 @@ def masks_folder(
         MaskItem(
             image_id=stem,
             image=pictures_in / picture_of[stem],
-            image_root=pictures_in,
-            mask=mask_file(masks_in / mask_of[stem], root=masks_in, scheme=scheme, max_pixels=max_pixels),
+            image_root=None,
+            mask=mask_file(masks_in / mask_of[stem], root=None, scheme=scheme, max_pixels=max_pixels),
         )
         for stem in stems
     ]
@@ -111,13 +111,10 @@ def _usual(root: Path, split: str, name: str, listed: bool) -> list[Path]:
 
 
 def _by_stem(folder: Path) -> dict[str, str]:
-    """The picture files of a folder by their name without suffix."""
-    names = [name for name in sorted(os.listdir(folder)) if name.lower().endswith(SUFFIXES)]
-    stems = Counter(name[: name.rindex(".")] for name in names)
-    if twice := [stem for stem, count in stems.items() if count > 1]:
-        same = ", ".join(name for name in names if name[: name.rindex(".")] == twice[0])
-        raise DataError(f"{folder}: {same} have the same name but for the suffix; remove one of them")
-    return {name[: name.rindex(".")]: name for name in names}
+    """The image files below a folder by their path without suffix."""
+    listing = list_files(folder, SUFFIXES)
+    listing.warn_of_passed_over()
+    return listing.by_stem()
 
 
 def _paired(
@@ -125,22 +122,21 @@ def _paired(
 ) -> list[str]:
     """The names that have both; what a list names must have both, else what has not is told and left out."""
     file = root / f"splits/{split}.txt"
-    listed = list_stems(file) if file.is_file() else None
+    listed = [comparable(stem) for stem in list_stems(file)] if file.is_file() else None
     for (folder, there), (other_folder, other), what in (
         (pictures, masks, "pictures without a mask"),
         (masks, pictures, "masks without a picture"),
     ):
-        names = sorted(there) if listed is None else listed
+        names = list(there) if listed is None else listed
         lone = [stem for stem in names if stem in there and stem not in other]
         absent = [stem for stem in listed or () if stem not in there and stem not in other]
         for missing, text in ((lone, f"{what} of the same name in {other_folder}"), (absent, "not there, nor a mask")):
             if not missing:
                 continue
-            shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
             if listed is not None:
-                raise DataError(f"{folder}: {text}, though {file} lists them: {len(missing)} ({shown})")
-            _logger.warning("%s: %s, left out: %d (%s)", folder, text, len(missing), shown)
-    stems = [s for s in (listed if listed is not None else sorted(pictures[1])) if s in pictures[1] and s in masks[1]]
+                raise DataError(f"{folder}: {text}, though {file} lists them: {len(missing)} ({shown(missing)})")
+            _logger.warning("%s: %s, left out: %d (%s)", folder, text, len(missing), shown(missing))
+    stems = [s for s in (listed if listed is not None else pictures[1]) if s in pictures[1] and s in masks[1]]
     if not stems:
         raise DataError(
             f"{pictures[0]}: none of its {len(pictures[1])} pictures has a mask of the same name in {masks[0]}, which "

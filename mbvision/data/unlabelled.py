@@ -1,12 +1,13 @@
 """Pictures without labels behind those of a data set: a teacher's outputs are all that is learnt from them."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mbvision.data.base import Reader
-from mbvision.data.images import MAX_PIXELS, SUFFIXES, read_image
+from mbvision.data.file_listing import list_files
+from mbvision.data.image_kinds import SUFFIXES
+from mbvision.data.images import MAX_PIXELS, read_image
 from mbvision.errors import DataError
 from mbvision.structures import Geometry, Sample, Target
 
@@ -20,8 +21,9 @@ class WithUnlabelled(Reader):
     def __init__(self, labelled: Reader, folder: Path, *, max_pixels: int = MAX_PIXELS) -> None:
         if not folder.is_dir():
             raise DataError(f"{folder}: there is no such folder; check distill_pictures=")
-        found = [Path(place, name) for place, _, names in os.walk(folder) for name in names]
-        self.paths = sorted(path for path in found if path.suffix.lower() in SUFFIXES)
+        listing = list_files(folder, SUFFIXES)
+        listing.warn_of_passed_over()
+        self.paths = [folder / name for name in listing.names]
         if not self.paths:
             raise DataError(f"{folder}: it holds no picture; check distill_pictures=")
         self.labelled, self.folder, self.max_pixels = labelled, folder, max_pixels
@@ -40,7 +42,7 @@ class WithUnlabelled(Reader):
         if index < len(self.labelled):
             return self.labelled.read(index)
         path = self.paths[index - len(self.labelled)]
-        image = read_image(path, root=self.folder, max_pixels=self.max_pixels)
+        image = read_image(path, max_pixels=self.max_pixels)
         target = Target(
             image_id=f"unlabelled/{path.relative_to(self.folder)}", geometry=Geometry(original=image.shape[:2])
         )

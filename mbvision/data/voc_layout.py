@@ -1,12 +1,11 @@
 """Where a Pascal VOC data set has its splits, XML files and pictures: devkits, single years, and users' own folders."""
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mbvision.data.file_listing import leads_inside
-from mbvision.data.images import SUFFIXES
+from mbvision.data.file_listing import comparable, find_stems, leads_inside, list_files, without_suffix
+from mbvision.data.image_kinds import SUFFIXES
 from mbvision.errors import AnnotationError, DataError
 from mbvision.files import read_text
 
@@ -40,7 +39,7 @@ def find_items(root: Path, split: str, images: Path | None = None) -> tuple[list
             xml_files += sibling_files(folder)
         else:
             items = _beside(folder / name, images)
-            xml_files += [xml for sub in sorted(folder.iterdir()) if sub.is_dir() for xml in _xml_files(sub)]
+            xml_files += [folder / xml for xml in _xml_files(folder).values() if "/" in xml]
         groups.append((folder.name, items))
     return _with_unique_ids(groups), xml_files
 
@@ -56,8 +55,11 @@ def year_items(folder: Path, split: str, images: Path | None = None) -> list[Voc
         twice = next(stem for number, stem in enumerate(stems) if stem in stems[:number])
         raise AnnotationError(f"{file}: lists {twice!r} twice; remove one")
     names = picture_names(pictures, stems)
-    xml = folder / "Annotations"
-    return [VocItem(stem, xml / f"{stem}.xml", pictures, name) for stem, name in zip(stems, names, strict=True)]
+    xml, xml_of = folder / "Annotations", _xml_files(folder / "Annotations")
+    return [
+        VocItem(stem, xml / xml_of.get(comparable(stem), f"{stem}.xml"), pictures, name)
+        for stem, name in zip(stems, names, strict=True)
+    ]
 
 
 def sibling_files(folder: Path) -> list[Path]:
@@ -69,8 +71,8 @@ def sibling_files(folder: Path) -> list[Path]:
         prefix, _, suffix = file.stem.rpartition("_")
         if not (prefix and suffix in splits):
             stems |= dict.fromkeys(list_stems(file))
-    existing = set(_xml_files(folder / "Annotations"))
-    return [xml for stem in stems if (xml := folder / "Annotations" / f"{stem}.xml") in existing]
+    xml_of = _xml_files(folder / "Annotations")
+    return [folder / "Annotations" / xml_of[key] for stem in stems if (key := comparable(stem)) in xml_of]
 
 
 def find_list(root: Path, part: str, lists: str) -> tuple[Path | None, str, list[Path]]:
@@ -103,16 +105,20 @@ def _split_folder(root: Path, part: str) -> tuple[Path, str]:
 
 
 def _beside(folder: Path, images: Path | None) -> list[VocItem]:
-    """A split that is a folder of XML files with the pictures beside them."""
-    files = _xml_files(folder)
-    names = picture_names(images or folder, [file.stem for file in files])
-    return [VocItem(file.stem, file, images or folder, name) for file, name in zip(files, names, strict=True)]
+    """A split that is a folder of XML files with the pictures beside them, in sub-folders too."""
+    list_files(folder, (".xml", *SUFFIXES)).warn_of_passed_over()
+    files = list(_xml_files(folder).values())
+    stems = [without_suffix(file) for file in files]
+    names = picture_names(images or folder, stems)
+    return [
+        VocItem(stem, folder / file, images or folder, name)
+        for stem, file, name in zip(stems, files, names, strict=True)
+    ]
 
 
-def _xml_files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return [folder / name for name in sorted(os.listdir(folder)) if name.endswith(".xml")]
+def _xml_files(folder: Path) -> dict[str, str]:
+    """The XML files below a folder by their path without suffix; nothing where there is no such folder."""
+    return list_files(folder, (".xml",)).by_stem() if folder.is_dir() else {}
 
 
 def list_stems(file: Path) -> list[str]:
@@ -127,9 +133,7 @@ def list_stems(file: Path) -> list[str]:
 
 def picture_names(folder: Path, stems: Sequence[str]) -> list[str]:
     """The file of each stem; ``.jpg`` where there is none, which then is an error when it is read."""
-    present = set(os.listdir(folder)) if folder.is_dir() else set()
-    suffixes = SUFFIXES + tuple(suffix.upper() for suffix in SUFFIXES)
-    return [next((stem + s for s in suffixes if stem + s in present), stem + ".jpg") for stem in stems]
+    return [file or stem + ".jpg" for stem, file in zip(stems, find_stems(folder, stems, SUFFIXES), strict=True)]
 
 
 def _with_unique_ids(groups: Iterable[tuple[str, list[VocItem]]]) -> list[VocItem]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from mbvision.data.file_listing import NamedFiles, shown
 from mbvision.data.images import MAX_PIXELS
 from mbvision.data.mask_colours import VOC_VOID, Colour
 from mbvision.data.masks import (
@@ -106,23 +107,23 @@ def _file_items(
     stems: Sequence[str], folders: Sequence[Path], pictures: Path, scheme: MaskScheme, max_pixels: int
 ) -> list[MaskItem]:
     """Pictures with their masks, each from the first of ``folders`` that has it."""
-    present = [{file.name for file in folder.glob("*.png")} if folder.is_dir() else set() for folder in folders]
-    masks: dict[str, Path] = {}
+    places = [NamedFiles(folder) for folder in folders]
+    masks: dict[str, tuple[Path, str]] = {}
     for stem in stems:
-        for folder, names in zip(folders, present, strict=True):
-            if f"{stem}.png" in names or ("/" in stem and (folder / f"{stem}.png").is_file()):
-                masks[stem] = folder
-                break
+        found = ((place.folder, file) for place in places if (file := place.find(f"{stem}.png")) is not None)
+        if mask := next(found, None):
+            masks[stem] = mask
     if missing := [stem for stem in stems if stem not in masks]:
-        shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         where = " or ".join(str(folder) for folder in folders)
-        raise DataError(f"{where}: {len(missing)} of {len(stems)} listed pictures have no mask there (.png): {shown}")
+        raise DataError(
+            f"{where}: {len(missing)} of {len(stems)} listed pictures have no mask there (.png): {shown(missing)}"
+        )
     return [
         MaskItem(
             image_id=stem,
             image=pictures / name,
             image_root=pictures,
-            mask=mask_file(masks[stem] / f"{stem}.png", root=masks[stem], scheme=scheme, max_pixels=max_pixels),
+            mask=mask_file(Path(*masks[stem]), root=masks[stem][0], scheme=scheme, max_pixels=max_pixels),
         )
         for stem, name in zip(stems, picture_names(pictures, stems), strict=True)
     ]

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mbvision.data.images import SUFFIXES, image_size
+from mbvision.data.image_kinds import SUFFIXES
+from mbvision.data.images import image_size
 from mbvision.data.yaml_files import read_mapping
 from mbvision.errors import AnnotationError, DataError, is_printable
 from mbvision.files import read_text

@@ -16,7 +16,7 @@ from mbvision.build import build_network
 from mbvision.commands.compose import compose_config
 from mbvision.commands.data_report import head_anchors, meta_network
 from mbvision.data.image_folder import image_folder
-from mbvision.data.transforms.evaluation import Fit
+from mbvision.data.transforms.fit import Fit
 from mbvision.data_checks.anchor_reach import best_overlaps, better_anchors, recall_by_class
 from mbvision.data_checks.box_checks import BoxTable
 from mbvision.data_checks.check_set import check_annotations

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mbvision.data.transforms.evaluation import NativeTransform, ResizeTransform, fit_scale
+from mbvision.data.transforms.evaluation import NativeTransform, ResizeTransform
+from mbvision.data.transforms.fit import fit_scale
 from mbvision.data.transforms.segmentation import segmentation_train
 from mbvision.data.transforms.ssd import ssd_train
 from mbvision.errors import ConfigError

@@ -7,10 +7,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 from torchvision.ops import box_iou
 
+from mbvision.data.transforms.classification import classification_train
 from mbvision.data.transforms.colour import ColourDistortion
 from mbvision.data.transforms.evaluation import ResizeTransform
+from mbvision.data.transforms.faces import faces_train
+from mbvision.data.transforms.fit import Fit
 from mbvision.data.transforms.pipeline import TrainTransform
 from mbvision.data.transforms.ssd import SSDCrop, _good_crops, ssd_train
 from mbvision.data.transforms.window import FILL
@@ -52,13 +56,53 @@ def extent(image: np.ndarray, colour: tuple[int, int, int]) -> list[int]:
 PLAIN = {"min_side": 1.0, "zoom_out": 0.0, "flip": 0.0, "colour": False}
 
 
-def test_with_all_augmentation_off_training_is_a_plain_resize() -> None:
-    sample = make_sample(boxes=[[8.0, 10.0, 40.0, 50.0], [0.0, 0.0, 80.0, 60.0]], labels=[1, 0])
-    trained = ssd_train(size=(32, 40), **PLAIN)(sample, 0)
-    evaluated = ResizeTransform(size=(32, 40))(sample, 0)
-    np.testing.assert_array_equal(trained.image, evaluated.image)
-    torch.testing.assert_close(trained.target.boxes, evaluated.target.boxes)
-    assert trained.target.box_labels is not None and trained.target.box_labels.tolist() == [1, 0]
+@pytest.mark.parametrize("fit", ["stretch", "letterbox", "native"])
+@pytest.mark.parametrize(("height", "width"), [(60, 80), (100, 300), (301, 97), (20, 25)])
+def test_without_augmentation_every_fit_is_the_evaluations(fit: Fit, height: int, width: int) -> None:
+    whole = [0.0, 0.0, float(width), float(height)]
+    sample = make_sample(height, width, [[width / 10, height / 6, width / 2, height / 1.2], whole], [1, 0])
+    evaluated = ResizeTransform(size=(32, 40), fit=fit)(sample, 0)
+    frame = {"min_side": 1.0, "max_side": 1.0, "shift": 0.0, "flip": 0.0, "colour": False}
+    for transform in (ssd_train(size=(32, 40), fit=fit, **PLAIN), faces_train(size=(32, 40), fit=fit, **frame)):
+        trained = transform(sample, 0)
+        np.testing.assert_array_equal(trained.image, evaluated.image)
+        # Evaluation's boxes follow the whole pixels that its image is rounded to.
+        torch.testing.assert_close(trained.target.boxes, evaluated.target.boxes, rtol=0, atol=0.5)
+        assert trained.target.box_labels is not None and trained.target.box_labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(("fit", "squeezed"), [("stretch", True), ("letterbox", False), ("native", False)])
+def test_a_square_has_one_shape_in_training_and_in_evaluation(fit: Fit, squeezed: bool) -> None:
+    sample = make_sample(100, 300, [[130.0, 30.0, 170.0, 70.0]])
+    evaluated = ResizeTransform(size=(120, 120), fit=fit)(sample, 0).target.boxes
+    assert evaluated is not None
+    expected = shape(evaluated)
+    assert (expected < 0.4) is squeezed
+    for transform, spread in (
+        (ssd_train(size=(120, 120), fit=fit, min_side=1.0, colour=False), 1.01),  # zoomed out alone
+        (ssd_train(size=(120, 120), fit=fit, zoom_out=0.0, colour=False), 2.05 if squeezed else 1.01),
+        (faces_train(size=(120, 120), fit=fit, colour=False), 1.01),
+        (classification_train(size=(120, 120), fit=fit), 1.4 if squeezed else 1.01),
+    ):
+        seen = []
+        for seed in range(60):
+            boxes = transform(sample, seed).target.boxes
+            if boxes is not None and len(boxes) and boxes.min() > 0 and boxes.max() < 120:  # not cut by the window
+                seen.append(shape(boxes))
+        assert len(seen) > 5
+        assert expected / spread < np.exp(np.mean(np.log(seen))) < expected * spread
+        assert min(seen) > expected / spread * 0.99 and max(seen) < expected * spread * 1.01
+
+
+def shape(boxes: Tensor) -> float:
+    """Width by height of the first box."""
+    sides = boxes[0, 2:] - boxes[0, :2]
+    return float(sides[0] / sides[1])
+
+
+def test_boxes_cut_off_by_a_fit_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"transform.train.fit=crop: .* say stretch, letterbox or native"):
+        ssd_train(size=(32, 32), fit="crop")
 
 
 def test_a_flip_mirrors_picture_and_boxes() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from mbvision.data.transforms.evaluation import Fit, fit_scale
+from mbvision.data.transforms.fit import Fit, fit_scale
 from mbvision.data_checks.anchor_reach import AnchorChoice, MapSizes, best_overlaps, better_anchors, recall_by_class
 from mbvision.data_checks.box_checks import BoxTable
 from mbvision.data_checks.class_checks import amount

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from mbvision.build import eval_size
 from mbvision.data.frames import FrameSource
 from mbvision.data.images import decode_image, read_image
-from mbvision.data.transforms.evaluation import CROP_FRACTION, Fit, fit_image
+from mbvision.data.transforms.evaluation import CROP_FRACTION, fit_image
+from mbvision.data.transforms.fit import Fit
 from mbvision.data.video import open_video
 from mbvision.deploy.fastest import FILES, Model, open_fast
 from mbvision.deploy.fold import folded

@@ -12,6 +12,7 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode, v2
 
 from mbvision.data.transforms.colour import ColourDistortion
+from mbvision.data.transforms.fit import Fit
 from mbvision.data.transforms.pipeline import TrainTransform
 from mbvision.data.transforms.window import FILL, Array, Window
 from mbvision.errors import ConfigError
@@ -23,17 +24,22 @@ Policy = Literal["randaugment", "trivialaugment", "autoaugment"]
 class RandomResizedCrop(Window):
     """A crop of ``min_area`` to 1 of the picture's area, with a ratio of width to height of 1/``max_ratio`` up to it.
 
-    GoogLeNet's (arXiv:1409.4842, section 6). All ``trials`` crops are drawn at once and the first that lies inside is
-    taken; if none does, the largest one in the centre whose ratio is allowed.
+    GoogLeNet's (arXiv:1409.4842, section 6), for an evaluation with ``fit="crop"``. All ``trials`` crops are drawn at
+    once and the first that lies inside is taken; if none does, the largest one in the centre whose ratio is allowed.
+    Where evaluation stretches the whole image to the input, the ratio is that of a crop of the stretched image; where
+    it keeps the ratio of the sides and fills the rest of the input, a crop is fitted in the same way.
     """
 
-    def __init__(self, *, size: tuple[int, int], min_area: float, max_ratio: float, trials: int = 10) -> None:
-        super().__init__(size=size)
+    def __init__(
+        self, *, size: tuple[int, int], min_area: float, max_ratio: float, trials: int = 10, fit: Fit = "crop"
+    ) -> None:
+        super().__init__(size=size, fit="stretch" if fit == "crop" else fit)
         self.min_area, self.max_ratio, self.trials = min_area, max_ratio, trials
+        self.whole = size if fit == "stretch" else None
 
     def draw(self, picture: tuple[int, int], boxes: Array) -> Array:
-        """A crop inside the picture."""
-        random, (height, width) = self.random_generator, picture
+        """A crop inside the image."""
+        random, (height, width) = self.random_generator, self.whole or picture
         area = random.uniform(self.min_area, 1.0, size=self.trials)
         ratio = np.exp(random.uniform(-np.log(self.max_ratio), np.log(self.max_ratio), size=self.trials))
         start = random.random(2)
@@ -85,8 +91,9 @@ def classification_train(
     policy: Policy | None = None,
     magnitude: int = 9,
     erase: float = 0.0,
+    fit: Fit = "crop",
 ) -> ClassificationTransform:
-    """The training pipeline of ImageNet classifiers.
+    """The training pipeline of ImageNet classifiers. ``fit`` is the evaluation's.
 
     ``policy`` draws operations on colours and geometry: ``randaugment`` (arXiv:1909.13719, two of them, ``magnitude`` 0
     to 30), ``trivialaugment`` (arXiv:2103.10158, one, its wide set), or ``autoaugment`` (arXiv:1805.09501, the policy
@@ -97,7 +104,8 @@ def classification_train(
             raise ConfigError(f"transform.train.{name}={value}: a probability is in 0..1")
     if not 0 < min_area <= 1 or max_ratio < 1:
         raise ConfigError(f"transform.train: min_area={min_area} must be in 0..1, max_ratio={max_ratio} at least 1")
-    steps: list[A.BasicTransform] = [RandomResizedCrop(size=size, min_area=min_area, max_ratio=max_ratio)]
+    crop = RandomResizedCrop(size=size, min_area=min_area, max_ratio=max_ratio, fit=fit)
+    steps: list[A.BasicTransform] = [crop]
     if flip:
         steps.append(A.HorizontalFlip(p=flip))
     if colour:

@@ -1,37 +1,18 @@
 """The evaluation transform: one picture to the network's input, nothing random."""
 
 from dataclasses import replace
-from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from mbvision.data.transforms.fit import Fit, fit_scale
 from mbvision.data.transforms.window import FILL, resize
 from mbvision.errors import ConfigError
 from mbvision.structures import Geometry, Sample
 
-Fit = Literal["stretch", "letterbox", "native", "crop"]
 CROP_FRACTION = 0.875
 """224 of 256 pixels, on which MobileNets are scored: research/slim's central fraction, torchvision's first weights."""
-
-
-def fit_scale(picture: tuple[int, int], size: tuple[int, int], fit: Fit) -> tuple[float, float]:
-    """The scales (x, y) that bring a picture (height, width) to an input of ``size`` (height, width).
-
-    ``stretch`` fills the input, as the SSDLite papers do; ``letterbox`` keeps the ratio of the sides; ``native`` keeps
-    the picture's own pixels, and shrinks one that is too large as ``letterbox`` does; ``crop`` keeps the ratio and
-    covers the input. Raises ConfigError for others.
-    """
-    if fit not in get_args(Fit):
-        raise ConfigError(f"fit={fit}: choose {', '.join(get_args(Fit))}")
-    y, x = size[0] / picture[0], size[1] / picture[1]
-    if fit == "stretch":
-        return x, y
-    if fit == "crop":
-        return max(x, y), max(x, y)
-    ratio = min(x, y) if fit == "letterbox" else min(x, y, 1.0)
-    return ratio, ratio
 
 
 def fit_image(

@@ -6,7 +6,7 @@ import albumentations as A
 import numpy as np
 
 from mbvision.data.transforms.colour import ColourDistortion
-from mbvision.data.transforms.evaluation import Fit, fit_scale
+from mbvision.data.transforms.fit import Fit, fit_scale
 from mbvision.data.transforms.pipeline import TrainTransform
 from mbvision.data.transforms.window import Array, Window
 from mbvision.errors import ConfigError
@@ -22,12 +22,13 @@ class RandomScale(Window):
         self, *, size: tuple[int, int], eval_size: tuple[int, int], min_scale: float, max_scale: float, fit: Fit
     ) -> None:
         super().__init__(size=size)
-        self.min_scale, self.max_scale, self.eval_size, self.fit = min_scale, max_scale, eval_size, fit
+        self.min_scale, self.max_scale, self.eval_size, self.eval_fit = min_scale, max_scale, eval_size, fit
 
     def draw(self, picture: tuple[int, int], boxes: Array) -> Array:
         """A window as large as the input at the drawn scale, anywhere in the picture, or with the picture anywhere."""
         random = self.random_generator
-        scale = random.uniform(self.min_scale, self.max_scale) * np.array(fit_scale(picture, self.eval_size, self.fit))
+        scale = np.array(fit_scale(picture, self.eval_size, self.eval_fit))
+        scale = random.uniform(self.min_scale, self.max_scale) * scale
         sides = np.array(self.size[::-1]) / (scale * picture[::-1])
         start = random.uniform(0.0, 1.0, size=2) * (1 - sides)
         return np.concatenate([start, start + sides])

@@ -6,13 +6,14 @@ import albumentations as A
 import numpy as np
 
 from mbvision.data.transforms.colour import ColourDistortion
+from mbvision.data.transforms.fit import Fit
 from mbvision.data.transforms.pipeline import TrainTransform
 from mbvision.data.transforms.window import Array, Window
 from mbvision.errors import ConfigError
 
 
 class SSDCrop(Window):
-    """SSD's random crop and zoom-out (arXiv:1512.02325, sections 2.2 and 3.6), resized to the input in one step.
+    """SSD's random crop and zoom-out (arXiv:1512.02325, sections 2.2 and 3.6), fitted to the input in one step.
 
     With probability ``zoom_out`` the picture is set into a canvas 1 to ``max_zoom`` times as large. Then a minimum
     overlap is drawn from ``min_ious`` (1 keeps the whole picture) and crops are drawn, with sides of ``min_side`` to 1
@@ -31,8 +32,9 @@ class SSDCrop(Window):
         zoom_out: float = 0.5,
         max_zoom: float = 4.0,
         trials: int = 40,
+        fit: Fit = "stretch",
     ) -> None:
-        super().__init__(size=size)
+        super().__init__(size=size, fit=fit)
         self.min_ious, self.min_side = tuple(min_ious), min_side
         self.zoom_out, self.max_zoom, self.trials = zoom_out, max_zoom, trials
 
@@ -81,14 +83,18 @@ def ssd_train(
     max_zoom: float = 4.0,
     flip: float = 0.5,
     colour: bool = True,
+    fit: Fit = "stretch",
 ) -> TrainTransform:
-    """SSD's training pipeline: crop and zoom-out, flip, colours."""
+    """SSD's training pipeline: crop and zoom-out, flip, colours. ``fit`` is the evaluation's."""
+    if fit == "crop":
+        raise ConfigError("transform.train.fit=crop: SSD's crops keep their boxes; say stretch, letterbox or native")
     for name, value in (("zoom_out", zoom_out), ("flip", flip)):
         if not 0 <= value <= 1:
             raise ConfigError(f"transform.train.{name}={value}: a probability is in 0..1")
     if max_zoom < 1 or not 0 < min_side <= 1:
         raise ConfigError(f"transform.train: max_zoom={max_zoom} must be at least 1, min_side={min_side} in 0..1")
-    steps: list[A.BasicTransform] = [SSDCrop(size=size, min_side=min_side, zoom_out=zoom_out, max_zoom=max_zoom)]
+    crop = SSDCrop(size=size, min_side=min_side, zoom_out=zoom_out, max_zoom=max_zoom, fit=fit)
+    steps: list[A.BasicTransform] = [crop]
     if flip:
         steps.append(A.HorizontalFlip(p=flip))
     if colour:

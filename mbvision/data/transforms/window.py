@@ -1,4 +1,4 @@
-"""A window of the picture, resized to the network's input in one step: what random crops and zooms have in common."""
+"""A window of the image, fitted to the network's input in one step: what random crops and zooms have in common."""
 
 from abc import abstractmethod
 from typing import Any
@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from mbvision.data.transforms.fit import Fit, fitted
 from mbvision.structures import IGNORE
 
 Array = np.ndarray[Any, Any]
@@ -16,15 +17,16 @@ FILL = (124, 116, 104)
 
 
 class Window(A.DualTransform):
-    """Cuts the window that ``draw`` gives out of image, mask and boxes, and resizes it to ``size`` (height, width).
+    """Cuts the window that ``draw`` gives out of image, mask and boxes, and fits it to ``size`` (height, width).
 
-    What lies outside the picture becomes `FILL`, and 255 (ignore) in the mask. Boxes whose centre lies outside the
-    window are dropped, the others cut to it. Only kept pixels are resized.
+    The window is fitted as evaluation fits a whole image, see `fitted`. What lies outside the image becomes `FILL`, and
+    255 (ignore) in the mask. Boxes whose centre lies outside the window are dropped, the others cut to it. Only kept
+    pixels are resized.
     """
 
-    def __init__(self, *, size: tuple[int, int]) -> None:
+    def __init__(self, *, size: tuple[int, int], fit: Fit = "stretch") -> None:
         super().__init__(p=1.0)
-        self.size = size
+        self.size, self.fit = size, fit
 
     @abstractmethod
     def draw(self, picture: tuple[int, int], boxes: Array) -> Array:
@@ -33,7 +35,8 @@ class Window(A.DualTransform):
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         """Draw the window."""
         boxes = np.asarray(data["bboxes"], dtype=np.float64)[:, :4] if len(data.get("bboxes", ())) else np.zeros((0, 4))
-        return {"window": self.draw(data["image"].shape[:2], boxes)}
+        picture = data["image"].shape[:2]
+        return {"window": fitted(self.draw(picture, boxes), picture, self.size, self.fit)}
 
     def apply(self, img: Array, window: Array, **params: Any) -> Array:
         """Cut, resize and pad the picture."""

@@ -2,12 +2,15 @@
 
 import logging
 import threading
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mbvision.data import frames as frames_module
 from mbvision.data.frames import Camera, FrameSource, PictureSequence, VideoFrame
@@ -32,14 +35,14 @@ def test_pictures_are_frames_of_the_first_ones_size(tmp_path: Path, caplog: pyte
     with caplog.at_level(logging.WARNING), PictureSequence(sorted(tmp_path.iterdir()), rate=Fraction(2)) as pictures:
         assert (pictures.size, pictures.frames_declared) == ((48, 64), 4)
         frames = list(pictures)
-        assert pictures.damage == "1 of 4 pictures cannot be read"
+        assert pictures.damage == "1 of 4 images cannot be read"
     assert [frame.time_s for frame in frames] == [0, 0.5, 1.0]
     assert np.array_equal(frames[2].image, picture(2)) and frames[1].image.shape == (48, 64, 3)
     assert len(caplog.records) == 2
 
 
 def test_no_readable_picture_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="none of 1 pictures"):
+    with pytest.raises(ImageError, match="none of 1 images"):
         PictureSequence([tmp_path / "none.png"])
 
 
@@ -71,6 +74,50 @@ def test_camera_gives_rgb_frames_with_the_time_they_came(monkeypatch: pytest.Mon
     assert frames[0].time_s == 0 < frames[1].time_s < frames[2].time_s
     with pytest.raises(VideoError, match="camera:7"):
         Camera(7)
+
+
+# ---- times
+
+
+class Stamped(FrameSource):
+    """Frames with these time stamps, at a nominal 25 frames a second."""
+
+    def __init__(self, stamps: Sequence[float | None]) -> None:
+        self.stamps = stamps
+        super().__init__(name="stamped", size=(2, 2), rate=Fraction(25), frames_declared=None)
+
+    def _pictures(self) -> Iterator[tuple[float | None, np.ndarray]]:
+        for stamp in self.stamps:
+            yield stamp, np.zeros((2, 2, 3), dtype=np.uint8)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("stamps", "times"),
+    [
+        ([0, 0.04, 0.5, 0.51, 3], [0, 0.04, 0.5, 0.51, 3]),
+        ([None, None, None], [0, 0.04, 0.08]),
+        ([0, 0.001, 0.001, 0.002, 0.002, 0.003], [0, 0.001, 0.001, 0.002, 0.002, 0.003]),  # doubled, below the rate
+        ([0, 0, 0, 0.001, 0.001, 0.001, 0.002], [0, 0, 0, 0.001, 0.001, 0.001, 0.002]),
+        ([0, 0.04, 0.03, 0.08, 0.12], [0, 0.04, 0.06, 0.08, 0.12]),  # one that is wrong
+        ([0, 0.04, 0.08, 0, 0.04, 0.08], [0, 0.04, 0.08, 0.10, 0.14, 0.18]),  # joined recordings
+        ([0, 0.5, 0, 0.5, 1, 0, 0.5], [0, 0.5, 0.75, 1.25, 1.75, 2, 2.5]),
+        ([0, None, 0.1, None, 0.2], [0, 0.04, 0.1, 0.14, 0.2]),
+    ],
+)
+def test_times_are_the_stamps_wherever_these_rise(stamps: list[float | None], times: list[float]) -> None:
+    found = [frame.time_s for frame in Stamped(stamps)]
+    assert found == pytest.approx(times, abs=1e-5)
+    assert (np.diff(found) > 0).all()
+
+
+@given(st.lists(st.none() | st.integers(0, 50).map(lambda n: n / 100), min_size=1, max_size=40))
+def test_times_always_rise_and_never_run_far_from_the_stamps(stamps: list[float | None]) -> None:
+    found = [frame.time_s for frame in Stamped(stamps)]
+    assert found[0] == (stamps[0] or 0) and (np.diff(found) > 0).all()
+    assert (np.diff(found) <= 0.51).all()
 
 
 # ---- a model over a video

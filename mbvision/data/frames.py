@@ -1,4 +1,4 @@
-"""Moving pictures as upright RGB frames, one at a time, whatever they come from: picture files and cameras here.
+"""Upright RGB frames, one at a time, whatever they come from: image files and cameras here.
 
 Video files are in `mbvision.data.video`.
 """
@@ -25,15 +25,21 @@ USUAL_RATE = Fraction(25)
 _logger = logging.getLogger(__name__)
 
 Picture = UInt8[np.ndarray, "H W 3"]
+_TICK_S = 1e-6
+"""How far a frame is put behind the one before it where both have the same time stamp."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoFrame:
-    """One frame: its number from 0, its time from the first frame in seconds, and its RGB picture as it is shown."""
+    """One frame: its number from 0, its time from the first frame in seconds, and its RGB image as it is shown.
+
+    ``name`` is the file or the camera that it comes from.
+    """
 
     index: int
     time_s: float
     image: UInt8[np.ndarray, "H W 3"]
+    name: str
 
 
 class FrameSource(ABC):
@@ -41,12 +47,14 @@ class FrameSource(ABC):
 
     ``rate`` is in frames per second (of files with a variable rate the average; the frames' times are exact).
     ``pixel_aspect`` is the width of a pixel over its height as shown. ``frames_declared`` is a promise, or None. After
-    the iteration ``frames_read`` and ``damage`` tell what came of it: ``damage`` is None, or one line on why it ended
-    early. A frame of another size than the first is scaled to it, as players do, with one warning.
+    the iteration ``frames_read`` and ``damage`` tell what came of it: ``damage`` is None, or one line on what is
+    missing. ``frame_name`` is the file or camera of the frame that comes. A frame of another size than the first is
+    scaled to it, as players do, with one warning.
     """
 
     def __init__(self, *, name: str, size: tuple[int, int], rate: Fraction, frames_declared: int | None) -> None:
         self.name = name
+        self.frame_name = name
         self.size = size
         self.rate = rate
         self.frames_declared = frames_declared
@@ -62,27 +70,23 @@ class FrameSource(ABC):
 
     def __iter__(self) -> Iterator[VideoFrame]:
         height, width = self.size
-        warned, last = False, -1.0
-        for time_s, image in self._pictures():
+        warned, clock = False, _Clock(float(1 / self.rate))
+        for stamp, image in self._pictures():
             if image.shape[:2] != self.size:
                 if not warned:
                     here = f"{image.shape[1]}x{image.shape[0]}"
                     _logger.warning("%s: frames of %s are scaled to %dx%d", self.name, here, width, height)
                     warned = True
                 image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-            # Raw streams have no times, and joined ones start anew: such frames follow at the average rate.
-            last = time_s if time_s is not None and time_s > last else max(last, 0.0) + self._step()
             self.frames_read += 1
-            yield VideoFrame(index=self.frames_read - 1, time_s=last, image=image)
+            time_s = clock.time_s(stamp)
+            yield VideoFrame(index=self.frames_read - 1, time_s=time_s, image=image, name=self.frame_name)
 
     @property
     def summary(self) -> str:
         """How much was read, of how much, and why not all."""
-        of = f" of {self.frames_declared}" if self.frames_declared else ""
+        of = f" of {self.frames_declared}" if (self.frames_declared or 0) >= max(self.frames_read, 1) else ""
         return f"{self.name}: {self.frames_read}{of} frames" + (f"; {self.damage}" if self.damage else "")
-
-    def _step(self) -> float:
-        return float(1 / self.rate) if self.frames_read else 0.0
 
     @abstractmethod
     def _pictures(self) -> Iterator[tuple[float | None, Picture]]:
@@ -93,19 +97,53 @@ class FrameSource(ABC):
         """Let go of the file or the device."""
 
 
+class _Clock:
+    """Times that rise from frame to frame: the time stamps, wherever these rise.
+
+    Frames without a stamp, as of raw streams, follow at the average rate. A stamp that is not after the one before it
+    moves its own frame alone; where the next ones rise from there, as in joined recordings, a new series has begun.
+    """
+
+    def __init__(self, step: float) -> None:
+        self._step = step
+        self._gap = step  # between the last two stamps that rose
+        self._last: float | None = None
+        self._stamp: float | None = None
+        self._offset, self._behind = 0.0, False
+
+    def time_s(self, stamp: float | None) -> float:
+        """The time of the next frame, whose stamp is given in seconds, None if it has none."""
+        last, before = self._last, self._stamp
+        if last is None:
+            time_s = stamp or 0.0
+        elif stamp is None:
+            time_s = last + self._step
+        else:
+            if self._behind and before is not None and before < stamp <= last - self._offset:
+                self._offset = last - before
+            time_s = stamp + self._offset
+            self._behind = time_s <= last
+            if self._behind:
+                time_s = last + (_TICK_S if stamp == before else self._gap / 2)
+            elif before is not None and stamp > before:
+                self._gap = stamp - before
+        self._last, self._stamp = time_s, stamp
+        return time_s
+
+
 class PictureSequence(FrameSource):
-    """Picture files as frames of a video, in the given order; those that cannot be read are left out with a warning."""
+    """Image files as frames of a video, in the given order; those that cannot be read are left out with a warning."""
 
     def __init__(self, paths: Sequence[Path], *, rate: Fraction = USUAL_RATE) -> None:
-        """Raises ``ImageError`` if not one of the pictures can be read."""
+        """Raises ``ImageError`` if not one of the images can be read."""
         self._paths = list(paths)
         self._skipped = 0
         super().__init__(
-            name=f"{len(self._paths)} pictures", size=self._first_size(), rate=rate, frames_declared=len(self._paths)
+            name=f"{len(self._paths)} images", size=self._first_size(), rate=rate, frames_declared=len(self._paths)
         )
 
     def close(self) -> None:
-        """Nothing is open between two pictures."""
+        """Nothing is open between two images."""
 
     def _first_size(self) -> tuple[int, int]:
         for path in self._paths:
@@ -114,7 +152,7 @@ class PictureSequence(FrameSource):
             except ImageError:
                 continue
             return image.shape[0], image.shape[1]
-        raise ImageError(f"none of {len(self._paths)} pictures can be read; name others")
+        raise ImageError(f"none of {len(self._paths)} images can be read; name others")
 
     def _pictures(self) -> Iterator[tuple[float | None, Picture]]:
         for path in self._paths:
@@ -123,8 +161,9 @@ class PictureSequence(FrameSource):
             except ImageError as error:
                 _logger.warning("skipped: %s", error)
                 self._skipped += 1
-                self.damage = f"{self._skipped} of {len(self._paths)} pictures cannot be read"
+                self.damage = f"{self._skipped} of {len(self._paths)} images cannot be read"
                 continue
+            self.frame_name = str(path)
             yield None, image
 
 

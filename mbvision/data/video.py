@@ -71,8 +71,8 @@ def open_video(path: Path, *, max_pixels: int = MAX_PIXELS) -> "VideoFile":
 class VideoFile(FrameSource):
     """A video file; see `open_video`. Turned upright by its display matrix.
 
-    Pictures keep the file's pixels, square or not. Decoding stops at the first error after the first frame: what
-    follows it would be guessed from broken neighbours.
+    Frames keep the file's pixels, square or not. Damaged packets and frames are left out and counted in ``damage``;
+    the frames after them keep their times, and may show traces of the damage up to the next key frame.
     """
 
     def __init__(self, *, path: Path, container: av.container.InputContainer, max_pixels: int, file: IO[bytes]) -> None:
@@ -83,6 +83,8 @@ class VideoFile(FrameSource):
         self._stream.codec_context.options = {"max_pixels": str(max_pixels)}
         self._packets = 0
         self._failure = ""
+        self._left_out = 0
+        self._gap_s: float | None = None
         self._decoded = self._decode()
         first = next(self._decoded, None)
         if first is None:
@@ -108,38 +110,62 @@ class VideoFile(FrameSource):
         self._file.close()
 
     def _pictures(self) -> Iterator[tuple[float | None, Picture]]:
-        start, time_s = self._first.time or 0.0, 0.0
+        start, time_s, too_large = self._first.time or 0.0, 0.0, ""
         for frame in itertools.chain([self._first], self._decoded):
-            if fault := self._too_large(frame):
-                self._failure = fault
+            if too_large := self._too_large(frame):
                 break
+            if self._left_out and self._gap_s is None:
+                self._gap_s = time_s
             time_s = time_s if frame.time is None else frame.time - start
             yield None if frame.time is None else time_s, _upright(frame, self._turn)
-        self.damage = self._failure or self._shortfall(time_s)
+        found = (self._gap(time_s), too_large or self._shortfall(time_s))
+        self.damage = "; ".join(text for text in found if text) or None
 
     def _decode(self) -> Iterator[av.VideoFrame]:
-        """Frames as the decoder gives them, up to the end or the first error, which is kept in ``_failure``."""
+        """The frames that the decoder gives; what cannot be read between them is counted."""
         started = False
-        try:
-            for packet in self._container.demux(self._stream):
-                self._packets += packet.size > 0  # the last one only asks for the frames that are left
-                try:
-                    frames = packet.decode()
-                except _ERRORS as error:  # a recording may begin with packets whose reference was never there
-                    self._failure = _reason(error)
-                    if started:
-                        return
+        for packet in self._demuxed():
+            self._packets += packet is not None and packet.size > 0
+            try:
+                frames = self._stream.decode(packet)
+            except _ERRORS as error:
+                self._note(_reason(error), started)
+                continue
+            for frame in frames:
+                if frame.is_corrupt:  # the decoder has filled it up
+                    self._note("a frame is damaged", started)
                     continue
-                for frame in frames:
-                    if frame.is_corrupt:  # the decoder has filled it up
-                        self._failure = "a frame is damaged"
-                        if started:
-                            return
-                        continue
-                    started, self._failure = True, ""
-                    yield frame
-        except _ERRORS as error:
-            self._failure = _reason(error)
+                started = True
+                yield frame
+
+    def _demuxed(self) -> "Iterator[av.Packet[av.VideoStream] | None]":
+        """All packets, and one without content that asks the decoder for the frames that are left.
+
+        After an error in the structure of the file, reading goes on for as long as packets come.
+        """
+        came = True
+        while came:
+            came = False
+            try:
+                for packet in self._container.demux(self._stream):
+                    came = True
+                    yield packet
+                return
+            except _ERRORS as error:
+                self._note(_reason(error), True)
+        yield None
+
+    def _note(self, reason: str, started: bool) -> None:
+        """A recording may begin with packets whose reference was never there: these are not damaged."""
+        if not self._left_out:
+            self._failure = reason
+        self._left_out += started
+
+    def _gap(self, last_s: float) -> str:
+        if not self._left_out:
+            return ""
+        what = "damaged part is" if self._left_out == 1 else "damaged parts are"
+        return f"{self._left_out} {what} left out, the first after {self._gap_s or last_s:.2f} s ({self._failure})"
 
     def _too_large(self, of: av.VideoFrame | av.VideoCodecContext) -> str:
         above = of.width * of.height > self._max_pixels

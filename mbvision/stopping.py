@@ -33,6 +33,7 @@ class _State:
     owner: int = 0  # the process that listens; those forked from it ignore the signals
     requested: int = 0
     deferred: bool = False
+    finishing: bool = False
 
 
 _state = _State()  # signals belong to a process, not to an object
@@ -48,9 +49,14 @@ def defer() -> None:
     _state.deferred = True
 
 
+def finish() -> None:
+    """From now on no signal interrupts, a second Ctrl-C neither: files that were begun are given their end."""
+    _state.finishing = True
+
+
 def resume_raising(state: str = "") -> None:
-    """The end of what `defer` began. Raises `Stopped` for a signal that nobody has acted upon."""
-    _state.deferred = False
+    """The end of what `defer` and `finish` began. Raises `Stopped` for a signal that nobody has acted upon."""
+    _state.deferred = _state.finishing = False
     if _state.requested:
         raise Stopped(_state.requested, state)
 
@@ -61,12 +67,12 @@ def listening() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _state.owner, _state.requested, _state.deferred = os.getpid(), 0, False
+    _state.owner, _state.requested, _state.deferred, _state.finishing = os.getpid(), 0, False, False
     before = {signum: signal.signal(signum, _handle) for signum in SIGNALS}
     try:
         yield
     finally:
-        _state.requested, _state.deferred = 0, False
+        _state.requested, _state.deferred, _state.finishing = 0, False, False
         for signum, handler in before.items():
             signal.signal(signum, handler)
 
@@ -82,5 +88,5 @@ def _handle(signum: int, frame: FrameType | None) -> None:
         return
     at_once = not _state.deferred or (signum == signal.SIGINT and _state.requested != 0)
     _state.requested = _state.requested or signum
-    if at_once:
+    if at_once and not _state.finishing:
         raise Stopped(signum)

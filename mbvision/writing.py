@@ -1,7 +1,9 @@
 """Files are there whole or not at all, and what goes wrong with one that is written names it."""
 
 import errno
+import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -33,7 +35,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Where that fails, or what is inside, ``path`` is as it was and nothing is left beside it.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary = temporary_of(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -54,6 +56,32 @@ def replace_text(path: Path, text: str) -> None:
     """
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """A folder beside ``path`` to write to; at the end it takes the place of ``path`` with all that is in that.
+
+    Where what is inside fails, ``path`` is as it was and nothing is left beside it.
+    """
+    temporary = temporary_of(path)
+    with writing(path):
+        temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        with writing(path):
+            if path.is_dir():
+                shutil.rmtree(path)
+            os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def temporary_of(path: Path) -> Path:
+    """What a file is called until it is whole: beside ``path``, and short where that name is long."""
+    # ext4, XFS, APFS and NTFS allow 255 bytes or characters; 30 of them are ours.
+    name = path.name if len(os.fsencode(path.name)) <= 225 else hashlib.sha256(os.fsencode(path.name)).hexdigest()[:32]
+    return path.with_name(f".{name}.{os.getpid()}.partial")
 
 
 def explain(error: OSError) -> str:

@@ -8,6 +8,9 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Generic, TypeVar
 
+_PATIENCE_S = 0.2
+"""Seconds between two looks at whether the caller has to stop, while nothing comes."""
+
 T = TypeVar("T")
 U = TypeVar("U")
 
@@ -45,10 +48,13 @@ class _Channel(Generic[T]):
             self._ended = True
             self._changed.notify_all()
 
-    def __iter__(self) -> Iterator[T]:
+    def taken(self, stopped: Callable[[], bool]) -> Iterator[T]:
+        """The items as they come; no more of them as soon as ``stopped`` says so while none is there."""
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._ended or len(self._items) > 0)
+                while not self._changed.wait_for(lambda: self._ended or len(self._items) > 0, _PATIENCE_S):
+                    if stopped():
+                        return
                 if not self._items:
                     break
                 item = self._items.popleft()
@@ -58,13 +64,20 @@ class _Channel(Generic[T]):
             raise self._error
 
 
-def overlapped(items: Iterable[T], work: Callable[[T], U], *, depth: int = 4) -> Generator[U, None, None]:
+def _never() -> bool:
+    return False
+
+
+def overlapped(
+    items: Iterable[T], work: Callable[[T], U], *, depth: int = 4, stopped: Callable[[], bool] = _never
+) -> Generator[U, None, None]:
     """``work(item)`` for every item, in order, while the next items are fetched and the last results are used.
 
     Fetching and work have a thread each, which start with the first result asked for; ``depth`` items and ``depth``
     results wait at most. What either raises is raised here, with its traceback, after the results before it. Close the
     generator (``contextlib.closing``) to leave early: when that returns, both threads are gone. They are waited for, so
-    an item or a result that is being made is finished first.
+    an item or a result that is being made is finished first. While it waits for a result, it ends when ``stopped``
+    gives True, as a signal that is noted alone wakes nobody up.
     """
     if depth < 1:
         raise ValueError(f"depth={depth}: must be at least 1")
@@ -82,7 +95,7 @@ def overlapped(items: Iterable[T], work: Callable[[T], U], *, depth: int = 4) ->
 
     def run() -> None:
         try:
-            for item in fetched:
+            for item in fetched.taken(_never):
                 if not results.put(work(item)):
                     break
             results.end()
@@ -95,7 +108,7 @@ def overlapped(items: Iterable[T], work: Callable[[T], U], *, depth: int = 4) ->
     try:
         for thread in threads:
             thread.start()
-        yield from results
+        yield from results.taken(stopped)
     finally:
         fetched.abandon()
         results.abandon()

@@ -10,6 +10,7 @@ from typing import Generic, NamedTuple, Self, TypeVar
 import numpy as np
 from jaxtyping import UInt8
 
+from mbvision import stopping
 from mbvision.data import video
 from mbvision.data.frames import FrameSource, VideoFrame
 from mbvision.inference.overlap import overlapped
@@ -64,7 +65,8 @@ class VideoRun(Generic[R]):
 
     ``step`` gets up to ``batch`` pictures, always in order and in one thread (it may keep state from frame to frame),
     and gives as many results. A context manager: when it is left, early or not, no thread of it runs any more. What
-    ``source`` or ``step`` raise is raised in the iteration, after the results before it.
+    ``source`` or ``step`` raise is raised in the iteration, after the results before it. It ends when `stopping` has
+    noted a signal and no result is there.
     """
 
     def __init__(
@@ -110,7 +112,8 @@ class VideoRun(Generic[R]):
 
     def _run(self, source: Iterable[VideoFrame], batch: int, depth: int) -> Generator[FrameResult[R], None, None]:
         self._start = time.perf_counter()
-        results = overlapped(_batches(source, batch), self._timed, depth=depth)
+        batches = _batches(source, batch)
+        results = overlapped(batches, self._timed, depth=depth, stopped=lambda: stopping.requested() != 0)
         try:
             for frames, found, seconds in results:
                 self._in_step += seconds

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from mbvision.errors import ConfigError, VideoError
+from mbvision.writing import temporary_of
 
 _TICKS = 60_000
 """Times are kept to at least half of this part of a second; MPEG-4 part 2 allows no finer than 1/65535 s."""
@@ -51,7 +52,7 @@ class VideoWriter:
         """
         self.path = path
         self.size = size
-        self._partial = path.with_name(f".{path.name}.partial")
+        self._partial = temporary_of(path)
         self._time_base, self._rate = _time_base(rate)
         self._last = -1
         codec = _codec()

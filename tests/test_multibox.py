@@ -9,6 +9,7 @@ from torchvision.ops import box_iou, sigmoid_focal_loss
 from mbvision.boxes import centre_size, corners
 from mbvision.errors import ConfigError
 from mbvision.heads.anchors import SSDAnchors
+from mbvision.losses import multibox
 from mbvision.losses.multibox import MultiBoxLoss, hard_negatives, match_anchors
 from tests.test_boxes import random_boxes
 
@@ -40,6 +41,27 @@ def test_matches_equal_torchvisions_image_by_image(counts: list[int]) -> None:
         expected = torchvision_matches(anchors, boxes[start : start + count])
         assert torch.equal(rows[image], torch.where(expected >= 0, expected + start, -1))
         start += count
+
+
+@pytest.mark.parametrize(("most", "sizes"), [(9, [3, 1]), (30, [3, 1]), (1, [1, 1, 1, 1]), (50, [4])])
+def test_crowded_batches_are_matched_in_parts_with_the_same_result(
+    most: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = [0, 4, 3, 30]
+    anchors, boxes, *_ = batch(0, counts)
+    expected = match_anchors(anchors, boxes, counts).rows
+    seen = []
+
+    def iou(some: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+        seen.append(len(some))
+        return box_iou(some, others)
+
+    monkeypatch.setattr(multibox, "box_iou", iou)
+    monkeypatch.setattr(multibox, "MAX_PAIRS", most * len(anchors))
+    assert torch.equal(match_anchors(anchors, boxes, counts).rows, expected)
+    images = iter(counts)
+    parts = [sum(next(images) for _ in range(size)) for size in sizes]
+    assert seen == [part for part in parts if part]
 
 
 @pytest.mark.parametrize("counts", [[3], [1, 7, 2], [2, 4, 0, 30]])

@@ -1,6 +1,6 @@
 """The loss of SSD: anchors are matched to boxes for the whole batch at once, then a class and a box term."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -14,6 +14,8 @@ from mbvision.errors import ConfigError
 from mbvision.losses.normalizer import Normalizer, check_normalizer, loss_divisor
 
 BACKGROUND = -1
+MAX_PAIRS = 2**22
+"""How many pairs of a box and an anchor are compared at once; each takes about 60 bytes for a moment."""
 
 
 class Matches(NamedTuple):
@@ -37,12 +39,37 @@ def match_anchors(
     """Match each anchor to the box of its image that it overlaps most, if enough; each box gets its best anchor.
 
     ``boxes`` are those of all images one after the other, ``counts`` how many each image has (0 is fine). Where two
-    boxes claim the same best anchor, the later one gets it. SSD, arXiv:1512.02325, section 2.2.
+    boxes claim the same best anchor, the later one gets it. SSD, arXiv:1512.02325, section 2.2. Usual batches are
+    matched at once, crowded ones a few images at a time, which bounds the memory.
     """
+    parts, first = [], 0
+    for group in _groups(counts, MAX_PAIRS // max(len(anchors), 1)):
+        last = first + sum(group)
+        rows = _matched_rows(anchors, boxes[first:last], group, iou_threshold)
+        parts.append(torch.where(rows >= 0, rows + first, rows))
+        first = last
+    return Matches(torch.cat(parts))
+
+
+def _groups(counts: Sequence[int], most: int) -> Iterator[list[int]]:
+    """The counts in order, in groups that add up to ``most`` at the most where an image has no more alone."""
+    group: list[int] = []
+    for count in counts:
+        if group and sum(group) + count > most:
+            yield group
+            group = []
+        group.append(count)
+    yield group
+
+
+def _matched_rows(
+    anchors: Float[Tensor, "A 4"], boxes: Float[Tensor, "G 4"], counts: Sequence[int], iou_threshold: float
+) -> Int[Tensor, "B A"]:
+    """`match_anchors` of some images at once; rows count from their own first box."""
     num_images, num_anchors = len(counts), len(anchors)
     rows = torch.full((num_images, num_anchors), BACKGROUND, dtype=torch.int64, device=anchors.device)
     if len(boxes) == 0:
-        return Matches(rows)
+        return rows
     image = torch.repeat_interleave(
         torch.arange(num_images, device=anchors.device), torch.tensor(counts, device=anchors.device)
     )
@@ -58,7 +85,7 @@ def match_anchors(
     claimed = torch.full_like(rows, BACKGROUND).view(-1)
     claimed.scatter_reduce_(0, image * num_anchors + best_anchor, row.squeeze(1), "amax")
     claimed = claimed.view_as(rows)
-    return Matches(torch.where(claimed >= 0, claimed, rows))
+    return torch.where(claimed >= 0, claimed, rows)
 
 
 class MultiBoxLoss:

@@ -10,7 +10,9 @@ from torch import distributed
 from torch.multiprocessing.spawn import spawn
 
 from mbvision.errors import ConfigError, DataError, TrainingError
+from mbvision.metrics import box_evaluator
 from mbvision.metrics.box_evaluator import BoxEvaluator, box_metrics
+from mbvision.metrics.coco_ap import coco_ap
 from mbvision.metrics.results import BoxResults
 from mbvision.structures import BoxAnnotations, Detections, Geometry, Target
 from tests.box_sets import make_annotations, make_results, random_set
@@ -171,6 +173,26 @@ def test_a_broken_detection_names_its_image(row: Any, message: str) -> None:
 def test_a_wrong_setting_is_refused_at_once(setting: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(setting))):
         BoxEvaluator(annotations=make_annotations(), **setting)
+
+
+def test_the_curves_are_those_of_the_images_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    annotations, results = random_set(3)
+    evaluator = BoxEvaluator(annotations=annotations)
+    with pytest.raises(RuntimeError, match="curves exist once compute"):
+        _ = evaluator.curves
+    evaluator.update(*batch(annotations, results, list(range(9))))
+    evaluator.compute()
+    monkeypatch.setattr(box_evaluator, "coco_ap", None)  # the matching is not done again
+    expected = coco_ap(*clipped_and_by_image(annotations, results), backend="pycocotools").curves
+    assert evaluator.curves.keys() == expected.keys()
+    assert all(np.array_equal(evaluator.curves[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_matching_is_by_hotcoco_where_it_is_installed(monkeypatch: pytest.MonkeyPatch, installed: bool) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: object() if installed else None)
+    backend = BoxEvaluator(annotations=make_annotations()).backend
+    assert backend == ("hotcoco" if installed else "pycocotools")
 
 
 def test_the_score_of_one_batch_is_not_offered() -> None:

@@ -27,7 +27,7 @@ Score masks of another program: python tools/evaluate.py predictions=FOLDER data
   annotations=PATH        instances JSON, a VOC split file (ImageSets/Main/val.txt), or a VOC folder with split=
   style=coco              voc: AP of VOC 2007 (11 points) and from 2010 on (area), difficult objects ignored
   iou=0.5                 the overlap that counts in style=voc
-  backend=pycocotools     hotcoco: the same numbers, much faster
+  backend=pycocotools     COCO's own matching; default: hotcoco where it is installed (equal numbers, faster)
   output=FILE.json        the numbers with all their digits
   output_dir=FOLDER       predictions.json, comp4 text files, masks/, precision_recall.png, confusion.png, roc.png,
                           samples/; default: evaluation/ beside the checkpoint

@@ -223,13 +223,11 @@ def score_end(
 def finish(
     config: Config, module: VisionModule, data: VisionData, folder: Path, fitted: L.Trainer
 ) -> Mapping[str, Any]:
-    """Score the best checkpoint with the reference evaluator; write and print the numbers."""
+    """Score the best checkpoint; write and print the numbers."""
     # Processes that were started apart may have named the folder otherwise.
     best = fitted.strategy.broadcast(folder) / "best.ckpt"
     fitted.strategy.barrier()
     evaluator = module.evaluators.get("detection")
-    if isinstance(evaluator, BoxEvaluator):
-        evaluator.backend = "pycocotools"
     pictures = Pictures(folder=best.with_name("samples"), data=data.sets)
     trainer = build_trainer(config, folder, callbacks=[pictures], logger=False, enable_checkpointing=False)
     saved = fitted.checkpoint_callback

@@ -143,7 +143,7 @@ WORDS: Mapping[str, tuple[object, ...]] = {
     r"runtime": ("auto", "torch", "onnx", "openvino", None),
     r"precision": ("float32", "bf16"),
     r"style": ("coco", "voc"),
-    r"backend": ("pycocotools", "hotcoco"),
+    r"backend": ("pycocotools", "hotcoco", None),
 }
 """By full key; what there is to choose from."""
 

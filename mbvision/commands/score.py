@@ -7,7 +7,7 @@ from mbvision.data.coco import load_coco
 from mbvision.data.voc import load_voc, voc
 from mbvision.errors import ConfigError
 from mbvision.metrics.box_evaluator import Style, box_metrics, check_settings
-from mbvision.metrics.coco_ap import Backend
+from mbvision.metrics.coco_ap import Backend, default_backend
 from mbvision.metrics.results import read_results
 from mbvision.structures import BoxAnnotations
 
@@ -17,7 +17,7 @@ def score_results(
     annotations: Path,
     *,
     style: str = "coco",
-    backend: str = "pycocotools",
+    backend: str | None = None,
     iou: float = 0.5,
     split: str | None = None,
 ) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def score_results(
         annotations: an instances JSON, a VOC split file (``ImageSets/Main/val.txt``), a VOC folder
             with ``split``, or a folder of XML files.
         style: ``coco`` or ``voc``.
-        backend: ``pycocotools`` or ``hotcoco``.
+        backend: ``pycocotools`` or ``hotcoco``; by default hotcoco where it is installed.
         iou: the overlap that counts as found in VOC style.
         split: which split of a VOC folder.
 
@@ -36,6 +36,7 @@ def score_results(
         ConfigError: a setting or the kind of ``annotations`` is unknown.
         DataError: a file cannot be used.
     """
+    backend = backend or default_backend()
     check_settings(style=style, backend=backend, iou=iou)
     truth = _load_annotations(annotations, split)
     results = read_results(predictions, truth)

@@ -23,7 +23,6 @@ from mbvision.errors import ConfigError
 from mbvision.inference.augmented import augmented
 from mbvision.inference.predictor import choose_device, open_on
 from mbvision.metrics.box_evaluator import BoxEvaluator
-from mbvision.metrics.coco_ap import coco_ap
 from mbvision.metrics.mask_results import mask_writer
 from mbvision.metrics.mean_iou import MeanIoU
 from mbvision.metrics.report import merged
@@ -159,9 +158,7 @@ def write_outputs(folder: Path, split: str, module: VisionModule, dataset: DrawD
         if boxes.style == "voc":
             write_comp4(folder / "comp4", split.replace("/", "_"), results, annotations)
         else:
-            plot_precision_recall(
-                coco_ap(annotations, results, backend=boxes.backend).curves, folder / "precision_recall.png"
-            )
+            plot_precision_recall(boxes.curves, folder / "precision_recall.png")
     if isinstance(classes := module.evaluators.get("classification"), TopAccuracy):
         path = folder / ("confusion.png" if masks is None else "confusion_classification.png")
         plot_confusion(classes.matrix, classes.annotations.class_names, path)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from mbvision.errors import ConfigError, TrainingError
-from mbvision.metrics.coco_ap import Backend, check_backend, coco_ap
+from mbvision.metrics.coco_ap import Backend, CocoScores, check_backend, coco_ap, default_backend
 from mbvision.metrics.image_metric import ImageMetric
 from mbvision.metrics.results import BoxResults
 from mbvision.metrics.voc_ap import check_iou, voc_ap
@@ -34,8 +34,11 @@ def box_metrics(
     ``backend`` matters to COCO style only, ``iou`` to VOC style only.
     """
     if style == "coco":
-        coco = coco_ap(annotations, results, backend=backend)
-        return {**coco.numbers, "per_class": coco.per_class}
+        return coco_ap(annotations, results, backend=backend).metrics
+    return _voc_metrics(annotations, results, iou)
+
+
+def _voc_metrics(annotations: BoxAnnotations, results: BoxResults, iou: float) -> dict[str, Any]:
     voc = voc_ap(annotations, results, iou=iou)
     return {**voc.numbers, "iou": float(iou), "per_class": voc.per_class}
 
@@ -57,7 +60,7 @@ class BoxEvaluator(ImageMetric[_ImageResults]):
     Args:
         annotations: the boxes of the whole data set.
         style: ``coco`` for the twelve COCO numbers, ``voc`` for ``mAP07`` and ``mAP``.
-        backend: what does COCO's matching.
+        backend: what does COCO's matching; by default `default_backend`.
         iou: the overlap that counts as found in VOC style.
 
     Raises:
@@ -69,16 +72,25 @@ class BoxEvaluator(ImageMetric[_ImageResults]):
         *,
         annotations: BoxAnnotations,
         style: Style = "coco",
-        backend: Backend = "pycocotools",
+        backend: Backend | None = None,
         iou: float = 0.5,
     ) -> None:
         super().__init__(annotations.image_ids)
+        backend = backend or default_backend()
         check_settings(style=style, backend=backend, iou=iou)
         self.annotations = annotations
         self.style = style
         self.backend = backend
         self.iou = iou
         self._results: BoxResults | None = None
+        self._coco: CocoScores | None = None
+
+    @property
+    def curves(self) -> dict[str, Float[np.ndarray, " 101"]]:
+        """Each class's precision at IoU 0.5 by recall, of the last ``compute`` in COCO style; see `CocoScores`."""
+        if self._coco is None:
+            raise RuntimeError("curves exist once compute() has been called in COCO style")
+        return self._coco.curves
 
     @property
     def results(self) -> BoxResults:
@@ -90,7 +102,7 @@ class BoxEvaluator(ImageMetric[_ImageResults]):
     def reset(self) -> None:
         """Forget all detections."""
         super().reset()
-        self._results = None
+        self._results = self._coco = None
 
     def update(self, predictions: Sequence[Detections], targets: Sequence[Target]) -> None:
         """Take the detections of a batch, in pixels of its input images; images without annotated boxes do not count.
@@ -134,8 +146,13 @@ class BoxEvaluator(ImageMetric[_ImageResults]):
         scored = np.zeros(len(self.annotations), dtype=np.bool_)
         scored[list(images)] = True
         annotations, results = _restrict(self.annotations, self._results, scored)
+        if self.style == "coco":
+            self._coco = coco_ap(annotations, results, backend=self.backend)
+            metrics = self._coco.metrics
+        else:
+            metrics = _voc_metrics(annotations, results, self.iou)
         return {
-            **box_metrics(annotations, results, style=self.style, backend=self.backend, iou=self.iou),
+            **metrics,
             "images": len(images),
             "images_total": len(self.annotations),
         }

@@ -41,6 +41,11 @@ class CocoScores:
     per_class: dict[str, dict[str, float]]
     curves: dict[str, Float[np.ndarray, " 101"]]
 
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The twelve numbers and ``per_class``, as in ``metrics.json``."""
+        return {**self.numbers, "per_class": self.per_class}
+
 
 class _Matched(NamedTuple):
     """What COCOeval accumulates: thresholds, recalls, classes (by rank of their id), areas, detection limits."""
@@ -62,6 +67,11 @@ class _Problem(NamedTuple):
     images_found: Int[np.ndarray, " D"]
     classes_found: Int[np.ndarray, " D"]
     results: BoxResults
+
+
+def default_backend() -> Backend:
+    """Return hotcoco where it is installed, else pycocotools: their numbers are equal, hotcoco's come sooner."""
+    return "hotcoco" if importlib.util.find_spec("hotcoco") else "pycocotools"
 
 
 def check_backend(backend: str) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from functools import partial
-from importlib.util import find_spec
 from typing import Literal
 
 import torch
@@ -124,8 +123,8 @@ class Detection(Task[SSDOutput, Detections]):
         return found
 
     def evaluator(self, annotations: BoxAnnotations) -> BoxEvaluator:
-        """The twelve COCO numbers, by hotcoco where it is installed: the same as pycocotools', much faster."""
-        return BoxEvaluator(annotations=annotations, backend="hotcoco" if find_spec("hotcoco") else "pycocotools")
+        """The twelve COCO numbers."""
+        return BoxEvaluator(annotations=annotations)
 
 
 def _decoded(deltas: Float[Tensor, "A 4"], anchors: Float[Tensor, "A 4"], rows: Tensor) -> Float[Tensor, "N 4"]:

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import logging
 import tarfile
 import zipfile
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mbvision.commands import prepare_data
 from mbvision.data.coco import coco
 from mbvision.data.prepare import OFFICIAL, Archive, OfficialSet, describe, prepare
 from mbvision.data.yolo import convert_yolo
@@ -176,3 +178,84 @@ def test_what_is_missing_in_a_yolo_set_is_named(tmp_path: Path) -> None:
     (tmp_path / "data.yaml").write_text("names: [a]")
     with pytest.raises(DataError, match="neither images/SPLIT with labels/SPLIT nor SPLIT/images"):
         convert_yolo(tmp_path, tmp_path)
+
+
+def test_class_names_are_their_own_text(tmp_path: Path) -> None:
+    root = _yolo(tmp_path, "{}/val", lines="0 0.5 0.5 0.2 0.2\n")
+    texts = ["no", "yes", "null", "~", "2020-01-01", "1_000", "0x10", "1e3", "12:30:45", "on", "007", ".5", "true"]
+    (root / "data.yaml").write_text("names:\n" + "".join(f"- {text}\n" for text in texts) + "nc: 13\n")
+    target = convert_yolo(root, root)["val"]
+    assert [category["name"] for category in json.loads(target.read_text())["categories"]] == texts
+    target.unlink()
+    (root / "data.yaml").write_text("names: {0: no, 1: 'yes', 2: 3.10}\n")
+    assert [c["name"] for c in json.loads(convert_yolo(root, root)["val"].read_text())["categories"]] == [
+        *("no", "yes", "3.10")
+    ]
+
+
+def test_images_and_text_files_without_a_counterpart_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = _yolo(tmp_path, "{}/val")
+    labels = root / "labels" / "val"
+    (labels / "b.png.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    (labels / "classes.txt").write_text("cat\ndog\n")  # labelImg's
+    (labels / "._a.txt").write_bytes(b"\0\5\26\7")
+    with caplog.at_level(logging.INFO):
+        convert_yolo(root, root)
+    assert caplog.messages == [
+        f"{labels}: passed over: 1 hidden or system files (._a.txt)",
+        f"{root}/images/val: images without a text file, taken as images without an object: 1 of 2 (b.png)",
+        f"{labels}: text files without an image of their name, left out: 1 (b.png.txt); name each as its image, with "
+        ".txt",
+        f"{root}/images/val: 2 images, 2 boxes, of which all train",
+    ]
+
+
+def test_text_files_are_found_by_suffix_in_any_case_and_in_sub_folders(tmp_path: Path) -> None:
+    root = _yolo(tmp_path, "{}/val")
+    (root / "labels" / "val" / "a.txt").rename(root / "labels" / "val" / "a.TXT")
+    for kind, name in (("images", "b.png"), ("labels", "b.txt")):
+        (root / kind / "val" / "deep").mkdir()
+        (root / kind / "val" / "deep" / name).write_bytes((root / "images" / "val" / "b.png").read_bytes())
+    (root / "labels" / "val" / "deep" / "b.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    document = json.loads(convert_yolo(root, root)["val"].read_text())
+    assert [image["file_name"] for image in document["images"]] == [f"images/val/{n}.png" for n in ("a", "b", "deep/b")]
+    assert [record["image_id"] for record in document["annotations"]] == [1, 1, 3]
+
+
+def test_text_files_of_no_image_are_an_error(tmp_path: Path) -> None:
+    root = _yolo(tmp_path, "{}/val")
+    (root / "labels" / "val" / "labels").mkdir()
+    (root / "labels" / "val" / "a.txt").rename(root / "labels" / "val" / "labels" / "a.txt")
+    with pytest.raises(DataError, match=r"none of its 1 text files \(labels/a\.txt\) has the name of one of the 2 im"):
+        convert_yolo(root, root)
+
+
+def test_a_split_without_labels_is_counted_or_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = _yolo(tmp_path, "{}/val")
+    (root / "images" / "test").mkdir()
+    (root / "images" / "test" / "c.png").write_bytes(b"")
+    assert list(convert_yolo(root, root / "out")) == ["val"]
+    assert f"{root}/images/test: 1 images without a folder {root}/labels/test, not converted" in caplog.messages
+    (root / "labels" / "testing").mkdir()
+    with pytest.raises(DataError, match=r"labels/test: there is no such folder, but labels/testing without images"):
+        convert_yolo(root, root / "again")
+
+
+@pytest.mark.parametrize(
+    ("splits", "keys"),
+    [
+        (("train", "test"), "data.train_split=train data.val_split=test"),
+        (("training", "validation"), "data.train_split=training data.val_split=validation"),
+        (("val",), None),
+    ],
+)
+def test_the_command_to_train_names_splits_that_there_are(
+    tmp_path: Path, splits: tuple[str, ...], keys: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in splits:
+        _yolo(tmp_path, f"{{}}/{split}")
+    assert prepare_data.main(["data=yolo", f"source={tmp_path}", f"data.root={tmp_path}/out"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("train with: ") and last.endswith(keys) if keys else last.startswith("there is no split but")

@@ -46,14 +46,14 @@ def main(arguments: Sequence[str]) -> int:
         files = convert_yolo(Path(given["source"]), root)
         for split, file in files.items():
             print(f"{split}: {file}")
-        val = next((split for split in files if split.startswith("val")), "val")
-        keys = [
-            f"data.root={root}",
-            f"data.images={given['source']}",
-            "data.train_split=train",
-            f"data.val_split={val}",
-        ]
-        print(f"train with: python tools/train.py data=coco {shlex.join(keys)}")
+        train = next((split for split in files if split.startswith("train")), next(iter(files)))
+        others = [split for split in files if split != train]
+        val = next((split for split in others if split.startswith("val")), next(iter(others), None))
+        keys = [f"data.root={root}", f"data.images={given['source']}", f"data.train_split={train}"]
+        if val is None:
+            print(f"there is no split but {train}: put images and labels of a second one beside it, to score by")
+        else:
+            print(f"train with: python tools/train.py data=coco {shlex.join([*keys, f'data.val_split={val}'])}")
     elif name == "scenes":
         make_scenes(root)
     elif name == "portraits":

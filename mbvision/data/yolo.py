@@ -4,11 +4,13 @@ A line is ``class x y width height``: the class from 0, centre and size of the b
 """
 
 import json
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mbvision.data.file_listing import list_files, list_folders, shown
 from mbvision.data.image_kinds import SUFFIXES
 from mbvision.data.images import image_size
 from mbvision.data.yaml_files import read_mapping
@@ -16,6 +18,8 @@ from mbvision.errors import AnnotationError, DataError, is_printable
 from mbvision.files import read_text
 
 _SHOWN = 10
+_NOTES = ("classes", "notes")  # classes.txt, which labelImg writes beside its labels, is no label file
+_logger = logging.getLogger(__name__)
 _ROUNDING = 1e-3  # writers round to three or more decimals, so that 1 becomes 1.0005
 
 _Box = tuple[int, float, float, float, float]
@@ -25,14 +29,16 @@ def convert_yolo(source: Path, root: Path) -> dict[str, Path]:
     """Write ``ROOT/annotations/instances_SPLIT.json`` for every split of ``source``; returns them by split.
 
     Splits are ``images/SPLIT`` with ``labels/SPLIT``, or ``SPLIT/images`` with ``SPLIT/labels``. The pictures stay
-    where they are (``data.images=SOURCE``). Category ids are the YOLO classes plus 1, image ids count from 1; a picture
-    without a text file has no object. Nothing is written if a line is bad: ``AnnotationError`` names the first ones as
-    ``file:line``.
+    where they are (``data.images=SOURCE``). Category ids are the YOLO classes plus 1, image ids count from 1; an image
+    without a text file has no object. A line of the log counts for each split what was read, and what has no
+    counterpart. Nothing is written if a line is bad: ``AnnotationError`` names the first ones as ``file:line``.
+    Raises ``DataError`` for a split whose text files belong to none of its images.
     """
     names = _class_names(source / "data.yaml")
     splits = _splits(source)
     if not splits:
         raise DataError(f"{source}: neither images/SPLIT with labels/SPLIT nor SPLIT/images with SPLIT/labels is there")
+    _check_dropped(source, splits)
     targets = {split: root / "annotations" / f"instances_{split}.json" for split in splits}
     for target in targets.values():
         if target.exists():
@@ -46,12 +52,14 @@ def convert_yolo(source: Path, root: Path) -> dict[str, Path]:
 
 def _class_names(path: Path) -> list[str]:
     """The names by class number, from a list or a mapping of numbers."""
-    names = read_mapping(path, what="data.yaml, which tells the names of the classes").get("names")
+    names = read_mapping(path, what="data.yaml, which holds the names of the classes", texts=("names",)).get("names")
     if isinstance(names, dict) and set(names) == set(range(len(names))):
         names = [names[index] for index in range(len(names))]
     if not isinstance(names, list) or not names:
         raise DataError(f"{path}: names must be a list of class names, or a mapping from 0, 1, 2, ... to them")
-    texts = [str(name).strip() for name in names]
+    if not all(isinstance(name, str) for name in names):
+        raise DataError(f"{path}: names holds a list or a mapping where the name of a class must be")
+    texts = [name.strip() for name in names]
     if len(set(texts)) < len(texts):
         raise DataError(f"{path}: names holds a class twice")
     if wrong := [text for text in texts if not text or not is_printable(text)]:
@@ -60,43 +68,82 @@ def _class_names(path: Path) -> list[str]:
 
 
 def _splits(source: Path) -> dict[str, tuple[Path, Path]]:
-    """The folders of pictures and of labels by split."""
-    found = {}
-    for folder in sorted(path for path in source.glob("images/*") if path.is_dir()):
-        found[folder.name] = (folder, source / "labels" / folder.name)
-    for folder in sorted(path for path in source.glob("*/images") if path.is_dir()):
-        found[folder.parent.name] = (folder, folder.parent / "labels")
-    return {split: folders for split, folders in found.items() if folders[1].is_dir()}
+    """The folders of images and of labels by split; those without a folder of labels too."""
+    splits: dict[str, tuple[Path, Path]] = {}
+    if (source / "images").is_dir():
+        for name in list_folders(source / "images"):
+            splits[name] = (source / "images" / name, source / "labels" / name)
+    for name in list_folders(source):
+        if (source / name / "images").is_dir():
+            splits[name] = (source / name / "images", source / name / "labels")
+    return splits
+
+
+def _check_dropped(source: Path, splits: dict[str, tuple[Path, Path]]) -> None:
+    """Take out the splits without a folder of labels, which are counted; refuse where another name is meant."""
+    unlabelled = {name: images for name, (images, labels) in splits.items() if not labels.is_dir()}
+    of_no_split = set(list_folders(source / "labels") if (source / "labels").is_dir() else ()) - set(splits)
+    for name, images in unlabelled.items():
+        if of_no_split:
+            others = ", ".join(f"labels/{other}" for other in sorted(of_no_split))
+            raise DataError(
+                f"{splits[name][1]}: there is no such folder, but {others} without images; give both the same name"
+            )
+        count = len(list_files(images, SUFFIXES).names)
+        _logger.warning("%s: %d images without a folder %s, not converted", images, count, splits.pop(name)[1])
+    if not splits:
+        raise DataError(f"{source}: no split has a folder of labels")
+    if of_no_split:
+        _logger.warning("%s: folders of labels without images: %s", source / "labels", shown(sorted(of_no_split)))
 
 
 def _document(source: Path, images: Path, labels: Path, names: Sequence[str]) -> dict[str, Any]:
-    files = sorted(path for path in images.rglob("*") if path.suffix.lower() in SUFFIXES)
+    listing, texts = list_files(images, SUFFIXES), list_files(labels, (".txt",))
+    for listed in (listing, texts):
+        listed.warn_of_passed_over()
+    files, text_of = listing.by_stem(), texts.by_stem()
     if not files:
-        raise DataError(f"{images}: holds no picture")
+        raise DataError(f"{images}: holds no image")
+    _check_pairs(images, labels, files, text_of)
     pictures: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     bad: list[str] = []
-    for number, file in enumerate(files, start=1):
-        height, width = image_size(file, root=images)
-        relative = file.relative_to(images)
-        pictures.append(
-            {"id": number, "file_name": file.relative_to(source).as_posix(), "width": width, "height": height}
-        )
-        for label, x, y, w, h in _boxes(labels / relative.with_suffix(".txt"), labels, len(names), bad):
+    for number, (stem, file) in enumerate(files.items(), start=1):
+        height, width = image_size(images / file)
+        relative = (images / file).relative_to(source).as_posix()
+        pictures.append({"id": number, "file_name": relative, "width": width, "height": height})
+        for label, x, y, w, h in _boxes(labels / text_of[stem], labels, len(names), bad) if stem in text_of else ():
             box = [(x - w / 2) * width, (y - h / 2) * height, w * width, h * height]
             record = {"id": len(annotations) + 1, "image_id": number, "category_id": label + 1, "bbox": box}
             annotations.append(record | {"area": box[2] * box[3], "iscrowd": 0})
     if bad:
         more = f"; and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
         raise AnnotationError("; ".join(bad[:_SHOWN]) + more + "; correct these lines and convert again")
+    _logger.info("%s: %d images, %d boxes, of which all train", images, len(pictures), len(annotations))
     categories = [{"id": index, "name": name} for index, name in enumerate(names, start=1)]
     return {"images": pictures, "annotations": annotations, "categories": categories}
 
 
+def _check_pairs(images: Path, labels: Path, files: Mapping[str, str], text_of: Mapping[str, str]) -> None:
+    """Count images without a text file, and text files without an image; refuse where none belongs to any image."""
+    lone_texts = [text for stem, text in text_of.items() if stem not in files and stem.rpartition("/")[2] not in _NOTES]
+    lone_images = [file for stem, file in files.items() if stem not in text_of]
+    if len(lone_images) == len(files):
+        raise DataError(
+            f"{labels}: none of its {len(text_of)} text files ({shown(list(text_of.values()))}) has the name of one of "
+            f"the {len(files)} images in {images} ({shown(lone_images)}), folders included; an empty text file says "
+            "that an image has no object"
+        )
+    if lone_images:
+        text = "%s: images without a text file, taken as images without an object: %d of %d (%s)"
+        _logger.warning(text, images, len(lone_images), len(files), shown(lone_images))
+    if lone_texts:
+        text = "%s: text files without an image of their name, left out: %d (%s); name each as its image, with .txt"
+        _logger.warning(text, labels, len(lone_texts), shown(lone_texts))
+
+
 def _boxes(path: Path, root: Path, num_classes: int, bad: list[str]) -> list[_Box]:
-    """The boxes of one picture; what is wrong with a line is added to ``bad``."""
-    if not path.exists():
-        return []
+    """The boxes of one image; what is wrong with a line is added to ``bad``."""
     boxes = []
     try:
         lines = read_text(path, what="list of boxes", root=root).splitlines()

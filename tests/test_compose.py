@@ -98,6 +98,6 @@ def test_resume_takes_up_the_command_and_the_folder_of_its_run(
     # the folder was somewhere else when the run began
     (tmp_path / "config.yaml").write_text("command: [backbone.width=0.5, seed=3, run_dir=/runs/before]\n")
     config, _ = configure([f"resume={tmp_path}/last.ckpt", "seed=4", "backbone.width=0.5"])
-    assert caplog.messages == ["the run goes on with other keys, so not as it would have: seed=4 (was 3)"]
+    assert caplog.messages == ["the run continues with other keys: seed=4 (was 3)"]
     assert config["backbone"]["width"] == 0.5 and config["seed"] == 4
     assert config["run_dir"] == str(tmp_path)

@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from mbvision.engine.guard import StepGuard, agreed
 from mbvision.errors import TrainingError
 
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:lightning", "ignore::FutureWarning:lightning")
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -68,16 +69,18 @@ def test_both_processes_skip_a_step_that_one_of_them_cannot_take(tmp_path: Path)
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, "subprocess.CompletedProcess[str]"]:
-    """The data and the folder of a run of two processes, and what it said."""
-    from tests.tiny_runs import arguments, write_coco
+    """The data and the folder of a run of one process for a step and of two for the rest, and what the two said."""
+    from tests.tiny_runs import arguments, config, fit, write_coco
 
     folder = tmp_path_factory.mktemp("distributed")
     root = write_coco(folder / "coco", train=7, val=7)
+    fit(config(root, "trainer.max_steps=1"), folder / "run")
     command = [
         sys.executable,
         str(REPOSITORY / "tools" / "train.py"),
         *arguments(root, "trainer.devices=2", "trainer.strategy=ddp", "trainer.max_epochs=1"),
         f"run_dir={folder / 'run'}",
+        f"resume={folder / 'run' / 'last.ckpt'}",
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
@@ -100,8 +103,12 @@ def test_two_processes_train_and_rank_0_alone_writes(
         "samples",
         "predictions.json",
     }
-    assert torch.load(folder / "last.ckpt", weights_only=True)["global_step"] == 2  # 4 of 8 pictures each, 2 a batch
-    assert [row.split(",")[0] for row in (folder / "metrics.csv").read_text().splitlines()] == ["step", "0", "1"]
+    assert torch.load(folder / "last.ckpt", weights_only=True)["global_step"] == 3  # of the other 5, 3 each, 2 a batch
+    assert [row.split(",")[0] for row in (folder / "metrics.csv").read_text().splitlines()] == ["step", "0", "1", "2"]
+    said = (
+        "batches of 2 on 2 processes (they were 2 on 1 process): 2 of 7 samples of epoch 0 were shown, left are 5 in 2"
+    )
+    assert done.stderr.count(said) == 1
     assert "sync_dist" not in done.stderr
 
 
@@ -109,7 +116,6 @@ def without_place(metrics: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in metrics.items() if key not in ("step", "epoch")}
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:lightning", "ignore::FutureWarning:lightning")
 def test_two_processes_score_every_image_once_and_as_one_process_does(
     run: tuple[Path, Path, "subprocess.CompletedProcess[str]"], tmp_path: Path
 ) -> None:

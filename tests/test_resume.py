@@ -85,6 +85,54 @@ def test_a_run_that_goes_on_in_another_folder_takes_along_what_it_had(root: Path
     assert checkpoint.read(moved / "last.ckpt")["epoch"] == 1 and not first.exists()
 
 
+def test_the_rest_of_an_epoch_is_shown_and_validated_whatever_the_batch_size_is_then(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two of seven images in a batch of 2, four in batches of 1 (resumed with equal keys after two), the rest in 4."""
+    ids, _ = watch(monkeypatch)
+    run, last = tmp_path / "run", tmp_path / "run" / "last.ckpt"
+    fit(config(root, "trainer.max_steps=1"), run)
+    for batch_size, end in ((1, 3), (1, 5), (4, 7)):
+        steps = f"trainer.max_steps={end}"
+        caplog.clear()
+        fit(config(root, f"loader.batch_size={batch_size}", steps), run, resume=last)
+        said = [record.message for record in caplog.records if record.name == "mbvision.engine.data_module"]
+        assert len(said) == (end != 5), "a run that continues exactly has nothing to report"
+    assert said == [
+        "batches of 4 on 1 process (they were 1 on 1 process): 6 of 7 samples of epoch 0 were shown, left are"
+        " 1 in 1 batches; optimizer.lr stays, the schedule ends at step 7"
+    ]
+    assert [len(batch) for batch in ids] == [2, 1, 1, 1, 1, 1, 4]
+    assert sorted(image for batch in ids[:-1] for image in batch) == list(range(1, 8))
+    scored = [row for row in (run / "metrics.csv").read_text().splitlines()[1:] if row.split(",")[-1]]
+    assert [row.split(",")[0] for row in scored] == ["5"]  # after the step that ended the epoch
+    state = checkpoint.read(last)["VisionData"]
+    assert (state["epoch"], state["shown"], state["batch_size"]) == (1, 4, 4)
+
+
+def test_a_resumed_run_trains_with_the_optimizer_settings_that_it_is_given(root: Path, tmp_path: Path) -> None:
+    """Those of the checkpoint's optimizer and schedule are of the run that wrote it."""
+    fit(config(root, "trainer.max_epochs=1", "schedule=step"), tmp_path)
+    given = ["schedule=step", "optimizer.lr=0.5", "optimizer.weight_decay=0.25", "optimizer.momentum=0.5"]
+    fit(config(root, *given, "trainer.max_epochs=2"), tmp_path, resume=tmp_path / "last.ckpt")
+    rates = [line.split(",")[2] for line in (tmp_path / "metrics.csv").read_text().splitlines()]
+    assert rates[0] == "lr-SGD/pg1" and [float(rate) for rate in rates[5:9]] == pytest.approx([0.5, 0.5, 0.05, 0.05])
+    (state,) = checkpoint.read(tmp_path / "last.ckpt")["optimizer_states"]
+    assert [(g["momentum"], g["weight_decay"]) for g in state["param_groups"]] == [(0.5, 0.25), (0.5, 0.0)]
+
+
+def test_an_epoch_of_a_data_set_that_has_grown_starts_again(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ids, _ = watch(monkeypatch)
+    fit(config(root, "trainer.max_steps=1"), tmp_path)
+    grown = write_coco(tmp_path / "grown", train=9, val=2)
+    fit(config(grown, "trainer.max_epochs=1"), tmp_path, resume=tmp_path / "last.ckpt")
+    assert "(7 samples then, 9 now): epoch 0, of which 2 samples were shown, starts again" in caplog.text
+    assert sorted(image for batch in ids[1:] for image in batch) == list(range(1, 10))
+    assert checkpoint.read(tmp_path / "last.ckpt")["VisionData"]["finished"]
+
+
 def test_accumulated_gradients_resume_exactly(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = config(
         root,

@@ -207,7 +207,8 @@ def test_a_checkpoint_says_with_what_it_was_written_and_what_comes_next(root: Pa
     assert content["mbvision"]["versions"]["torch"] == version("torch") and "version" in content["mbvision"]
     (state,) = content["random"]
     assert set(state) == {"python", "numpy", "torch", "cuda"}
-    assert content["VisionData"] == {"epoch": 0, "start": 2}
+    place = content["VisionData"]
+    assert (place["epoch"], place["shown"], place["finished"], place["length"]) == (0, 2, False, 6)
     assert {"optimizer_states", "lr_schedulers", "averaging_state", "loops", "sha256"} <= set(content)
     assert set(content["mbvision"]) >= {"config", "class_names", "optimizer"}
     content["random"] = None

@@ -7,6 +7,7 @@ from mbvision import checkpoint, checkpoint_checks
 from mbvision.build import Config
 from mbvision.commands.run_folder import first_process
 from mbvision.engine.callbacks import RunCheckpoints
+from mbvision.engine.epoch_plan import check_saved
 from mbvision.errors import CheckpointError, ConfigError
 
 TRAINING_STATE: Mapping[str, type] = {
@@ -33,6 +34,10 @@ def check_resumable(config: Config, path: Path) -> None:
             f"{path} is not a training checkpoint of mbvision{f' (no {wrong[0]} in it)' if wrong else ''};"
             " to start from its weights: pretrained="
         )
+    try:
+        check_saved(content["VisionData"])
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     checkpoint_checks.check_description(path, about)
     for key in ("backbone", "heads"):
         if about["config"].get(key) != config[key]:

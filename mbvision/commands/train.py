@@ -38,7 +38,7 @@ Train a network: python tools/train.py task=ssdlite backbone=mobilenet_v3_small 
   variant=timm                 torchvision, tensorflow: padding, BN epsilon, normalisation of their weights
   distill=PATH                 learn from another network's outputs too; distill_weight=1.0 distill_temperature=1.0
                                tasks.NAME.weight=0 leaves the labels out; distill_pictures=FOLDER adds pictures without
-  resume=PATH                  go on where the run of that last.ckpt stopped
+  resume=PATH                  continue where the run of that last.ckpt stopped
   run_dir=FOLDER               default runs/TASK/DATE-TIME
   threads=1                    of torch on the CPU; default one a core
   seed=0                       ema_decay=0.9998            early_stopping=10      tensorboard=true
@@ -104,7 +104,7 @@ def compose_command(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]
             own = [key for key in given if key not in ("resume", "run_dir") and given[key] != before.get(key)]
             if own:
                 changed = ", ".join(f"{key}={given[key]} (was {before.get(key, 'not given')})" for key in own)
-                logger.warning("the run goes on with other keys, so not as it would have: %s", changed)
+                logger.warning("the run continues with other keys: %s", changed)
             given = {**before, "run_dir": str(saved.parent), **given}  # where it is now: a run folder can be moved
     merged = [f"{key}={value}" for key, value in given.items()]
     return compose_config("train", merged), merged

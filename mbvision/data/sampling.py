@@ -30,7 +30,10 @@ class Draw(NamedTuple):
 
 
 class EpochSampler(Sampler[Draw]):
-    """The positions of one process (``rank`` of ``world_size``) in one epoch, from ``start`` on after a restart.
+    """The positions of one process (``rank`` of ``world_size``) in one epoch, without the ``shown`` first of a restart.
+
+    The processes take positions by turns, so that what they have taken together is always the beginning of the epoch,
+    and any number of them can take the rest.
 
     With ``even`` every rank gets as many positions as the others (training; the tail wraps around), else each position
     comes once (evaluation); where there are more ranks than positions, the idle ones repeat one, because Lightning
@@ -42,11 +45,11 @@ class EpochSampler(Sampler[Draw]):
     ) -> None:
         self.length, self.rank, self.world_size, self.even, self.repeat = length, rank, world_size, even, repeat
         self.epoch = 0
-        self.start = 0
+        self.shown = 0
 
-    def go_to(self, epoch: int, start: int) -> None:
-        """The next pass is the rest of ``epoch``, without the first ``start`` samples of this rank."""
-        self.epoch, self.start = epoch, start
+    def go_to(self, epoch: int, shown: int) -> None:
+        """The next pass is the rest of ``epoch``, without its first ``shown`` samples."""
+        self.epoch, self.shown = epoch, shown
 
     def set_epoch(self, epoch: int) -> None:
         """Called before each epoch; a new one starts at its beginning."""
@@ -61,8 +64,9 @@ class EpochSampler(Sampler[Draw]):
 
     def __iter__(self) -> Iterator[Draw]:
         epoch = 0 if self.repeat else self.epoch
-        for step in range(self.start, len(self)):
-            yield Draw(epoch, (self.rank + step * self.world_size) % self.length)
+        count = -(-(self.length - self.shown) // self.world_size) if self.even else len(self)
+        for step in range(count):
+            yield Draw(epoch, (self.shown + self.rank + step * self.world_size) % self.length)
 
 
 class DrawDataset(Dataset[Sample]):

@@ -14,7 +14,7 @@ from torch import Tensor
 from mbvision import stopping
 from mbvision.checkpoint import copy, read, weights_digest, write
 from mbvision.data.sampling import DrawDataset
-from mbvision.engine.data_module import ResumableLoader
+from mbvision.engine.data_module import ResumableLoader, VisionData
 from mbvision.engine.guard import agreed, agreed_stop, all_finite
 from mbvision.engine.module import VisionModule
 from mbvision.engine.run_log import RunLog
@@ -69,6 +69,11 @@ class RunCheckpoints(Checkpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the best score."""
         self.best = state_dict["best"]
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Continue the epoch in progress, in the batches of this run."""
+        if trainer.state.fn == "fit" and isinstance(data := trainer.datamodule, VisionData):  # type: ignore[attr-defined]
+            data.continue_epoch(checkpoint)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Remove what a killed run left half written, and see that there is room for two checkpoints."""

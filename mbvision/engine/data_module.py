@@ -2,12 +2,15 @@
 
 import atexit
 import gc
+import logging
+import math
 import multiprocessing
 import os
 import re
 import signal
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, Literal
 
 import cv2
@@ -19,9 +22,12 @@ from mbvision import stopping
 from mbvision.data.base import Reader
 from mbvision.data.collate import collate
 from mbvision.data.sampling import BatchTransform, DrawDataset, EpochSampler, Transform
+from mbvision.engine.epoch_plan import EpochPlan, Place, changes, limited_batches, order_digest, place_of
 from mbvision.engine.labels import check_box_labels
 from mbvision.errors import ConfigError, TrainingError
 from mbvision.structures import Batch, Sample
+
+logger = logging.getLogger(__name__)
 
 
 def _start_worker(worker: int) -> None:
@@ -73,7 +79,7 @@ class ResumableLoader(DataLoader[Sample]):
         return {}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Nothing: see `VisionData.load_state_dict`."""
+        """Nothing: see `VisionData.continue_epoch`."""
 
 
 class VisionData(L.LightningDataModule):
@@ -105,7 +111,10 @@ class VisionData(L.LightningDataModule):
         self.train_reader, self.val_reader = train_reader, val_reader
         self.batch_size, self.workers, self.timeout_s = batch_size, workers, timeout_s
         self.repeat_epoch = repeat_epoch
-        self._resumed_place = (0, 0)
+        self._start = Place()
+        self._resumes = False
+        self.total_steps: int | None = None
+        """Of a run that is resumed: the steps that are done and those that remain."""
         self.train_set = None
         if train_reader is not None and train_transform is not None:
             self.train_set = DrawDataset(
@@ -131,8 +140,9 @@ class VisionData(L.LightningDataModule):
             raise ConfigError("there is no training split; set data.train_split")
         loader = self._loader(self.train_set, even=True)
         assert isinstance(loader.sampler, EpochSampler)
-        loader.sampler.go_to(*self._resumed_place)
-        self._resumed_place = (0, 0)
+        if self._resumes:
+            loader.sampler.go_to(self._start.epoch, self._start.shown)
+            self._resumes = False
         return loader
 
     def val_dataloader(self) -> ResumableLoader:
@@ -146,19 +156,61 @@ class VisionData(L.LightningDataModule):
             check_box_labels(batch.targets, len(self.train_reader.class_names.get("detection", ())))
         return batch
 
-    def state_dict(self) -> dict[str, int]:
-        """The epoch that training is in and the samples taken from it by each process."""
-        assert self.trainer is not None
-        loop = self.trainer.fit_loop
-        taken, length = loop.epoch_loop.batch_progress.current.ready, self.trainer.num_training_batches
-        epoch = loop.epoch_progress.current.ready - 1
-        if taken >= length:  # a finished epoch is the next one's start
-            epoch, taken = epoch + 1, 0
-        return {"epoch": epoch, "start": taken * self.batch_size}
+    @property
+    def plan(self) -> EpochPlan:
+        """How this run takes the samples of an epoch."""
+        assert self.trainer is not None and self.train_set is not None
+        return EpochPlan(
+            length=len(self.train_set),
+            order=self._order,
+            batch_size=self.batch_size,
+            world_size=self.trainer.world_size,
+            limit=self.trainer.limit_train_batches,
+        )
 
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Called before the loaders are made."""
-        self._resumed_place = (state_dict["epoch"], state_dict["start"])
+    @cached_property
+    def _order(self) -> str:
+        assert self.train_set is not None
+        return order_digest(self.train_set, repeat=self.repeat_epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The epoch that training is in and the samples that are taken from it."""
+        assert self.trainer is not None
+        loop, plan = self.trainer.fit_loop, self.plan
+        taken, epoch = loop.epoch_loop.batch_progress.current.ready, loop.epoch_progress.current.ready - 1
+        if taken >= self.trainer.num_training_batches:  # a finished epoch is the next one's start
+            return plan.state(epoch=epoch + 1, shown=0, finished=True)
+        start = self._start if self._start.epoch == epoch and not self._start.finished else Place()
+        return plan.state(epoch=epoch, shown=start.shown + (taken - start.taken) * plan.together, finished=False)
+
+    def continue_epoch(self, checkpoint: dict[str, Any]) -> None:
+        """Start where a checkpoint stopped, and count the batches of its epoch as this run's, for Lightning to read.
+
+        Lightning compares that count with the batches of an epoch to find its end, where it validates. What cannot be
+        exactly as it was is reported.
+        """
+        assert self.trainer is not None
+        saved, progress = checkpoint[type(self).__qualname__], checkpoint["loops"]["fit_loop"]
+        counts, plan, accumulated = (
+            progress["epoch_loop.batch_progress"],
+            self.plan,
+            self.trainer.accumulate_grad_batches,
+        )
+        place = self._start = place_of(saved, plan, counts["current"]["ready"])
+        self._resumes = True
+        moved = place.taken - counts["current"]["ready"]
+        for count in counts["current"]:
+            counts["current"][count] += moved
+        if place.taken % accumulated and not place.finished:
+            progress["epoch_loop.state_dict"]["_batches_that_stepped"] += 1  # Lightning would take it for half a step
+        begun = place.epoch + (0 if place.finished else 1)
+        epochs, steps = self.trainer.max_epochs or 0, math.ceil(plan.batches / accumulated)
+        rest = 0 if place.finished else steps - place.taken // accumulated
+        total, most = checkpoint["global_step"] + rest + max(epochs - begun, 0) * steps, self.trainer.max_steps
+        total = most if epochs == -1 else total if most == -1 else min(total, most)
+        self.total_steps = total
+        if (found := changes(saved, plan, place)) and self.trainer.is_global_zero:
+            logger.warning("%s; optimizer.lr stays, the schedule ends at step %d", "; ".join(found), total)
 
     @contextmanager
     def worker_errors(self) -> Iterator[None]:
@@ -186,7 +238,7 @@ class VisionData(L.LightningDataModule):
         rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         workers = min(self.workers, os.cpu_count() or 1)
         dataset.expect_workers(workers)
-        return ResumableLoader(
+        loader = ResumableLoader(
             sampler=EpochSampler(
                 length=len(dataset), rank=rank, world_size=world, even=even, repeat=self.repeat_epoch or not even
             ),
@@ -200,3 +252,8 @@ class VisionData(L.LightningDataModule):
             generator=torch.Generator().manual_seed(0),  # own generator: making an iterator draws from it
             pin_memory=torch.cuda.is_available(),
         )
+        if trainer:
+            limit = trainer.limit_train_batches if even else trainer.limit_val_batches
+            name = "overfit" if self.repeat_epoch else "limit_train" if even else "limit_val"
+            limited_batches(len(loader), limit, f"trainer.{name}_batches")
+        return loader

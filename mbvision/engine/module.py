@@ -16,7 +16,7 @@ from torchmetrics import Metric
 
 from mbvision.engine import random_state
 from mbvision.engine.guard import StepGuard
-from mbvision.engine.optim import Schedule, parameter_groups
+from mbvision.engine.optim import Schedule, apply_settings, parameter_groups
 from mbvision.engine.rounding import Rounding
 from mbvision.engine.single_image import norms_of_single_values
 from mbvision.engine.teacher import Teacher
@@ -69,6 +69,7 @@ class VisionModule(L.LightningModule):
         self.metrics: dict[str, dict[str, Any]] = {}
         self.kept: list[KeptSample] = []
         self._random_state: dict[str, Any] | None = None
+        self._settings: list[dict[str, Any]] = []
 
     def forward(self, images: Tensor) -> dict[str, Any]:
         """Raw outputs by head."""
@@ -101,6 +102,12 @@ class VisionModule(L.LightningModule):
         for key, loss in losses:
             self.log(key, loss.detach(), batch_size=1)  # every process has as many pictures
         return torch.stack([loss for _, loss in losses]).sum()
+
+    def on_train_start(self) -> None:
+        """Train with the settings of the optimizer that were given, which a checkpoint's have just replaced."""
+        schedules = [config.scheduler for config in self.trainer.lr_scheduler_configs]
+        for optimizer in self.trainer.optimizers:
+            apply_settings(optimizer, schedules, self._settings)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """A step whose loss is not finite is skipped, on every process."""
@@ -162,9 +169,15 @@ class VisionModule(L.LightningModule):
         """No decay on norms and biases; the schedule moves every step."""
         assert self.optimizer is not None
         optimizer = self.optimizer(parameter_groups(self.network))
+        self._settings = [
+            {key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups
+        ]
         if self.schedule is None:
             return optimizer
-        scheduler = self.schedule(optimizer, int(self.trainer.estimated_stepping_batches))
+        total = self.trainer.estimated_stepping_batches
+        if (data := self.trainer.datamodule) is not None and data.total_steps is not None:  # type: ignore[attr-defined]
+            total = data.total_steps
+        scheduler = self.schedule(optimizer, int(total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -1,12 +1,12 @@
 """Parameter groups and learning-rate schedules."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from mbvision.errors import ConfigError
 
@@ -23,6 +23,22 @@ def parameter_groups(network: nn.Module) -> list[dict[str, Any]]:
         if parameter.requires_grad:
             (others if id(parameter) in exempt or name.endswith("bias") else decayed).append(parameter)
     return [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
+
+
+def apply_settings(optimizer: Optimizer, schedules: Sequence[LRScheduler], settings: Sequence[dict[str, Any]]) -> None:
+    """Set the rates, decays and so on of an optimizer's groups, at the step that its schedules have come to.
+
+    A checkpoint's state holds those of the run that wrote it, also where the run that continues was given others.
+    """
+    for group, own in zip(optimizer.param_groups, settings, strict=True):
+        group.update(own)
+    for schedule in schedules:
+        assert isinstance(schedule, LambdaLR)
+        schedule.base_lrs = [own["lr"] for own in settings]
+        factors = [factor(schedule.last_epoch) for factor in schedule.lr_lambdas]
+        schedule._last_lr = [lr * factor for lr, factor in zip(schedule.base_lrs, factors, strict=True)]
+        for group, base, lr in zip(optimizer.param_groups, schedule.base_lrs, schedule._last_lr, strict=True):
+            group["initial_lr"], group["lr"] = base, lr
 
 
 def _scheduled(

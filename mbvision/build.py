@@ -231,6 +231,14 @@ def build_reader(
     return reader
 
 
+def split_source(data: Config, split: str, task: str) -> str:
+    """The key and the value that name the split of a task's labels, for messages; ``split`` as for `build_reader`."""
+    for number, one in enumerate(data["sets"] or []):
+        if task in one["readers"]:
+            return f"data.sets[{number}].{split}={one[split]}"
+    return f"data.{split}={data[split]}"
+
+
 def _read_set(
     data: Config, split: str, tasks: Collection[str], class_slots: str, class_names: Mapping[str, Sequence[str]]
 ) -> Reader:

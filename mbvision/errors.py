@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 MOST_SHOWN = 2000
 """Characters of a message: names and values out of a stranger's file may be megabytes."""
@@ -61,7 +61,11 @@ class MaskValueError(AnnotationError):
 
 
 class MaskColourError(AnnotationError):
-    """A mask is drawn in colours that say no class."""
+    """A mask is drawn in colours that say no class; ``colours`` counts the pixels of each colour in it."""
+
+    def __init__(self, message: str, colours: Mapping[tuple[int, int, int], int] | None = None) -> None:
+        super().__init__(message)
+        self.colours = dict(colours or {})
 
 
 class CheckpointError(MBVisionError):

@@ -182,9 +182,8 @@ class LabelAnnotations:
 class MaskScheme:
     """The classes of a data set's masks, and how its files store them.
 
-    ``stored[label]`` is the pixel value of class ``label`` in a file (0..255); a value in ``ignored`` becomes 255; any
-    other is an error. ``palette`` has an RGB colour for each class. ``categories`` groups classes by name, where the
-    data set does (Cityscapes).
+    ``stored[label]`` is the value of a class in a file (0..255); one in ``ignored`` becomes 255, any other is an error.
+    ``palette`` has its colour, for drawing alone unless ``colours_known``, and ``categories`` its group (Cityscapes).
     """
 
     class_names: tuple[str, ...]
@@ -192,6 +191,7 @@ class MaskScheme:
     ignored: tuple[int, ...]
     palette: tuple[tuple[int, int, int], ...]
     categories: tuple[str, ...] | None = None
+    colours_known: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

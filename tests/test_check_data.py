@@ -158,7 +158,7 @@ def test_masks_of_train_ids_under_the_name_of_label_ids_are_found(tmp_path: Path
     assert places(report, ("class_unused",)) == {("train_ids", "train", "a_000000_000010_leftImg8bit.png", "")}
 
 
-def test_masks_in_black_and_white_are_told(tmp_path: Path) -> None:
+def test_masks_in_black_and_white_are_found(tmp_path: Path) -> None:
     for seed in range(3):
         save(picture(seed), tmp_path / "set/images/train" / f"{seed}.jpg")
         mask = np.zeros((60, 80), dtype=np.uint8)
@@ -166,8 +166,8 @@ def test_masks_in_black_and_white_are_told(tmp_path: Path) -> None:
         save(Image.fromarray(mask), tmp_path / "set/masks/train" / f"{seed}.png")
     (tmp_path / "set/classes.json").write_text('["ground", "thing"]')
     report = doctor(tmp_path, "data=masks_folder", f"data.root={tmp_path}/set", "data.val_split=null")
-    details = [f["detail"] for f in report["findings"] if f["cause"] == "reader"]
-    assert details and all("if white is 'thing', store 1 there" in detail for detail in details)
+    details = [f["detail"] for f in report["findings"] if f["cause"] == "masks_of_one_class"]
+    assert len(details) == 1 and details[0].endswith("(stored as 255): if they are 'thing', store 1 there")
 
 
 def test_a_picture_in_two_classes_and_a_starved_class_are_found(tmp_path: Path) -> None:

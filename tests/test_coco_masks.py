@@ -35,12 +35,13 @@ def _write(
     return root
 
 
-def _brute_force(truth: COCO, image_id: int, label_of: dict[int, int]) -> np.ndarray:
+def _brute_force(truth: COCO, image_id: int, label_of: dict[int, int], *, stacked: bool) -> np.ndarray:
     """Pixel by pixel over the masks that pycocotools makes of the file by itself."""
     record = truth.loadImgs(image_id)[0]
     objects = [a for a in truth.loadAnns(truth.getAnnIds(image_id)) if a["category_id"] in label_of]
     masks = [truth.annToMask(a) for a in objects]
     labels = np.zeros((record["height"], record["width"]), dtype=np.uint8)
+    least = np.full(labels.shape, np.inf)  # pixels of the smallest object so far
     crowd = np.zeros(labels.shape, dtype=bool)
     count = np.zeros(labels.shape, dtype=int)
     for thing, mask in zip(objects, masks, strict=True):
@@ -48,8 +49,10 @@ def _brute_force(truth: COCO, image_id: int, label_of: dict[int, int]) -> np.nda
             crowd |= mask > 0
             continue
         count += mask
-        labels = np.maximum(labels, mask * label_of[thing["category_id"]])
-    labels[(count > 1) | crowd] = 255
+        smallest = (mask > 0) & (mask.sum() <= least)
+        least[smallest] = mask.sum()
+        labels[smallest] = label_of[thing["category_id"]]
+    labels[((count > 1) & (not stacked)) | crowd] = 255
     return labels
 
 
@@ -66,7 +69,7 @@ def test_masks_of_genuine_coco_are_those_of_pycocotools(test_data: Path, tmp_pat
     crowded = {a["image_id"] for a in truth.anns.values() if a["iscrowd"]}
     for index, image_id in enumerate(reader.annotations.image_ids):
         if index % 3 == 0 or image_id in crowded:
-            expected = _brute_force(truth, int(image_id), label_of)
+            expected = _brute_force(truth, int(image_id), label_of, stacked=classes == "all")
             np.testing.assert_array_equal(reader.mask(index), expected, err_msg=str(image_id))
     assert len(reader) == 100 and len(reader.class_names["segmentation"]) == (21 if classes == "voc" else 81)
 
@@ -132,7 +135,7 @@ def test_the_voc_categories_are_torchvisions_in_vocs_order() -> None:
 
 
 def test_the_layout_is_read_with_its_pictures(test_data: Path) -> None:
-    reader = coco_masks(root=test_data / "extra" / "coco2017_layout", split="train2017")
+    reader = coco_masks(root=test_data / "extra" / "coco2017_layout", split="train2017", classes="voc")
     sample = reader.read(0)
     assert len(reader) == 6 and reader.class_names["segmentation"] == VOC_MASK_CLASSES
     assert sample.target.mask is not None and tuple(sample.target.mask.shape) == sample.image.shape[:2]
@@ -144,16 +147,26 @@ def test_overlaps_and_crowds_are_ignored(tmp_path: Path) -> None:
     _write(
         tmp_path,
         [
-            {"category_id": 3, "segmentation": SQUARE},
-            {"category_id": 9, "segmentation": moved},
-            {"category_id": 9, "iscrowd": 1, "segmentation": {"size": [20, 30], "counts": runs}},
+            {"category_id": 5, "segmentation": SQUARE},
+            {"category_id": 2, "segmentation": moved},
+            {"category_id": 2, "iscrowd": 1, "segmentation": {"size": [20, 30], "counts": runs}},
         ],
+        OFFICIAL,
     )
-    mask = coco_masks(root=tmp_path, split="train", classes="all").mask(0)
+    mask = coco_masks(root=tmp_path, split="train", classes="voc").mask(0)
     assert (mask[:, 0] == 255).all() and (mask[2:8, 2:5] == 1).all() and (mask[8:11, 5:11] == 2).all()
     assert (mask[5:8, 5:8] == 255).all() and (mask == 255).sum() == 20 + 9
-    mask = coco_masks(root=tmp_path, split="train", classes="all", crowds="train").mask(0)
+    mask = coco_masks(root=tmp_path, split="train", classes="voc", crowds="train").mask(0)
     assert (mask[:, 0] == 2).all() and (mask == 255).sum() == 9
+
+
+@pytest.mark.parametrize("inner_first", [False, True])
+def test_an_object_drawn_inside_another_is_seen_on_it(tmp_path: Path, inner_first: bool) -> None:
+    person = {"category_id": 3, "segmentation": SQUARE}
+    helmet = {"category_id": 9, "segmentation": [[4, 2, 6, 2, 6, 4, 4, 4]]}
+    _write(tmp_path, [helmet, person] if inner_first else [person, helmet])
+    mask = coco_masks(root=tmp_path, split="train").mask(0)
+    assert (mask[2:4, 4:6] == 2).all() and (mask == 1).sum() == 36 - 4 and not (mask == 255).any()
 
 
 def test_packed_and_plain_runs_draw_the_same(tmp_path: Path) -> None:
@@ -206,7 +219,7 @@ def test_a_polygon_of_texts_is_an_error_with_its_place(tmp_path: Path) -> None:
 def test_the_voc_classes_need_cocos_categories(tmp_path: Path) -> None:
     _write(tmp_path, [])
     with pytest.raises(ConfigError, match=r"id 5 is not 'airplane' there; set .*classes=all"):
-        coco_masks(root=tmp_path, split="train")
+        coco_masks(root=tmp_path, split="train", classes="voc")
     with pytest.raises(ConfigError, match="choose voc or all"):
         coco_masks(root=tmp_path, split="train", classes="some")  # type: ignore[arg-type]  # a wrong value on purpose
 
@@ -214,7 +227,8 @@ def test_the_voc_classes_need_cocos_categories(tmp_path: Path) -> None:
 def test_categories_that_voc_has_not_are_background(tmp_path: Path) -> None:
     categories = [*OFFICIAL, {"id": 90, "name": "toothbrush"}]
     _write(tmp_path, [{"category_id": 90, "segmentation": SQUARE}], categories)
-    assert not coco_masks(root=tmp_path, split="train").mask(0).any()
+    assert not coco_masks(root=tmp_path, split="train", classes="voc").mask(0).any()
+    assert (coco_masks(root=tmp_path, split="train").mask(0)[2:8, 2:8] == 21).all()  # all categories by default
 
 
 def test_a_size_that_the_picture_has_not_is_refused(tmp_path: Path) -> None:

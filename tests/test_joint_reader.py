@@ -84,7 +84,7 @@ def test_the_same_file_is_found_through_links(tmp_path: Path, caplog: pytest.Log
 
 def test_a_mask_of_another_size_than_the_annotated_picture_is_refused(tmp_path: Path) -> None:
     joint = JointReader(boxes=_boxes(tmp_path / "p", "a", [1]), masks=_masks(tmp_path / "p", "a", ["a"], size=(5, 4)))
-    with pytest.raises(AnnotationError, match=r"a\.png: the mask is 5x4, its picture 6x4"):
+    with pytest.raises(AnnotationError, match=r"a\.png: the mask is 5x4, its image 6x4"):
         joint.read(0)
 
 

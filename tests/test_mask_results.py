@@ -17,7 +17,8 @@ from mbvision.metrics.mask_results import mask_writer, write_cityscapes_mask, wr
 from mbvision.structures import MaskAnnotations, MaskScheme
 
 VOC = mask_scheme(VOC_MASK_CLASSES, source="test")
-OTHER = mask_scheme(["sky", "road"], source="test", ignored=(0, 255))  # stored as 1 and 2
+OTHER = mask_scheme(["sky", "road"], source="test", ignored=(0, 255), palette=[(128, 0, 0), (0, 128, 0)])
+"""Stored as 1 and 2."""
 FRAMES = ("bern_000001_000019", "bern_000012_000019")
 
 
@@ -179,7 +180,7 @@ def test_train_ids_are_known_by_their_name_or_refused(tmp_path: Path, ending: st
 def test_a_mask_of_another_size_is_named(tmp_path: Path) -> None:
     reader = reader_of(tmp_path / "truth", {"a": np.ones((4, 6), dtype=np.uint8)}, OTHER)
     write_voc_mask(tmp_path / "found", "a", np.zeros((6, 4), dtype=np.uint8), OTHER)
-    with pytest.raises(AnnotationError, match=r"a\.png: the mask is 4x6, its picture 6x4"):
+    with pytest.raises(AnnotationError, match=r"a\.png: the mask is 4x6, its image 6x4"):
         score_masks(tmp_path / "found", reader)
 
 

@@ -149,16 +149,6 @@ def test_a_mask_with_more_values_than_classes_is_refused_when_read(root: Path) -
         masks_folder(root=root, split="train").read(0)
 
 
-def test_black_and_white_masks_are_told(root: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        masks_folder(root=root, split="train")
-        assert not caplog.text
-        for stem in "abc":
-            _pair(root / "images/train", root / "masks/train", stem, (0, 255))
-        masks_folder(root=root, split="train")
-    assert "hold 0 and 255 alone" in caplog.text and "if white is 'cat', store 1 there" in caplog.text
-
-
 def test_sub_folders_are_read_and_the_files_of_other_computers_counted(
     root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

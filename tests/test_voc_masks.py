@@ -150,7 +150,7 @@ def test_damaged_and_wrong_mat_files_are_named(tmp_path: Path) -> None:
     savemat(path, {"GTcls": {"Segmentation": np.full((2, 3), 40, np.uint8)}})
     with pytest.raises(AnnotationError, match=r"a\.mat: .*40 \(6 pixels\)"):
         read_sbd_mask(path, scheme=SCHEME)
-    with pytest.raises(AnnotationError, match="the mask is 3x2, its picture 4x2"):
+    with pytest.raises(AnnotationError, match="the mask is 3x2, its image 4x2"):
         read_sbd_mask(path, scheme=SCHEME, size=(2, 4))
     savemat(path, {"other": 1})
     with pytest.raises(AnnotationError, match="GTcls"):

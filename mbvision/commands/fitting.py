@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMon
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from mbvision import checkpoint, stopping
-from mbvision.build import Config, build_reader, build_tasks, deferred, eval_size, make
+from mbvision.build import Config, build_reader, build_tasks, deferred, eval_size, make, split_source
 from mbvision.commands.distilling import add_pictures, load_teacher
 from mbvision.commands.total_batch import batches_a_step
 from mbvision.data.base import Reader
@@ -65,11 +65,12 @@ def check_boxes(config: Config, train_reader: Reader, val_reader: Reader) -> Non
     learns = "detection" in config["heads"] and config["tasks"]["detection"].get("weight", 1) != 0
     if learns and isinstance(boxes, BoxAnnotations) and not boxes.usable.any():
         raise DataError(
-            f"data.train_split={config['data']['train_split']}: no box to train on in {len(boxes)} pictures"
+            f"{split_source(config['data'], 'train_split', 'detection')}: no box to train on in {len(boxes)} pictures"
             f" ({len(boxes.labels)} boxes that are crowds, difficult or empty): check data.root= and the annotations"
         )
     if isinstance(scored, BoxAnnotations) and scored is not boxes and not len(scored.labels):
-        logger.warning("data.val_split=%s: no box to score by, so AP stays -1", config["data"]["val_split"])
+        source = split_source(config["data"], "val_split", "detection")
+        logger.warning("%s: no box to score by, so AP stays -1", source)
 
 
 def build_readers(config: Config) -> tuple[Reader, Reader]:

@@ -1,10 +1,10 @@
 """``evaluate`` without a model, for masks: a folder of PNG files against a data set."""
 
+import logging
 import os
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,14 @@ import numpy as np
 
 from mbvision.data.cityscapes import SCHEME as CITYSCAPES
 from mbvision.data.cityscapes import TRAIN_ID_SCHEME
+from mbvision.data.mask_census import MaskCensus
 from mbvision.data.masks import MaskReader, read_mask
 from mbvision.errors import AnnotationError, DataError
 from mbvision.metrics.mean_iou import Confusion, confusion_matrix, segmentation_metrics
-from mbvision.structures import MaskAnnotations, MaskScheme
+from mbvision.structures import MaskAnnotations
 
 _FRAME = re.compile(r".+?_\d{6}_\d{6}")  # CITY_SEQ_FRAME
+_logger = logging.getLogger(__name__)
 _TRAIN_IDS = re.compile(r"_(label)?trainids$", re.IGNORECASE)
 
 
@@ -26,7 +28,8 @@ def score_masks(predictions: Path, reader: MaskReader) -> dict[str, Any]:
 
     An image's file is ``ID.png``; for Cityscapes the one ``CITY_SEQ_FRAME*.png`` anywhere below the folder, of label
     ids unless its name ends in ``_trainIds``. Files hold what the data set's own masks do: palette indices, gray values
-    or colours. A value that is no class counts as missed, and as found nowhere.
+    or colours. A value that is no class counts as missed, and as found nowhere; oddities of the masks on either side
+    are logged.
 
     Raises:
         DataError: a file is missing, ambiguous, unreadable or of another size than its mask; or what should be label
@@ -37,21 +40,25 @@ def score_masks(predictions: Path, reader: MaskReader) -> dict[str, Any]:
     classes = len(scheme.class_names)
     matrix: Confusion = np.zeros((classes, classes + 1), dtype=np.int64)
     train_ids = False
+    masks, found_masks = MaskCensus(scheme, len(reader)), MaskCensus(scheme, len(reader))
     for index, file in enumerate(_files_of(predictions, annotations)):
         truth = reader.mask(index)
         of_train_ids = scheme == CITYSCAPES and _TRAIN_IDS.search(file.stem) is not None
         train_ids |= of_train_ids
-        found_in = _lenient(TRAIN_ID_SCHEME if of_train_ids else scheme)
-        found = read_mask(file, root=None, scheme=found_in, size=(truth.shape[0], truth.shape[1]))
+        found_in = TRAIN_ID_SCHEME if of_train_ids else scheme
+        size = (truth.shape[0], truth.shape[1])
+        found = read_mask(file, root=None, scheme=found_in, size=size, strays=found_masks.strays)
+        masks.add(truth, reader.mask_path(index))
+        found_masks.add(found, file)
         matrix += confusion_matrix(truth, found, classes)
     if scheme == CITYSCAPES and not train_ids:
         _refuse_train_ids(matrix, predictions)
+    if not matrix[:, -1].any():  # they stand where the data set ignores
+        found_masks.strays.clear()
+    for source, census in (("the data set", masks), (str(predictions), found_masks)):
+        for line in (*census.faults(), *census.remarks()):
+            _logger.warning("%s: %s", source, line)
     return {**segmentation_metrics(matrix, scheme), "images": len(reader), "images_total": len(reader)}
-
-
-def _lenient(scheme: MaskScheme) -> MaskScheme:
-    """The scheme with every value that is no class ignored, for predictions may hold any."""
-    return replace(scheme, ignored=tuple(value for value in range(256) if value not in scheme.stored))
 
 
 def _files_of(folder: Path, annotations: MaskAnnotations) -> list[Path]:

@@ -8,6 +8,7 @@ import lightning.pytorch as L
 from torch import nn
 
 from mbvision.build import build_reader, eval_size, input_size, make
+from mbvision.commands.label_checks import warn_of_labels
 from mbvision.data.sampling import DrawDataset
 from mbvision.data.transforms.evaluation import CROP_FRACTION, NativeTransform
 from mbvision.deploy.exported import ExportedNetwork, with_score_threshold
@@ -82,6 +83,7 @@ def score_network(
     split = config["split"] or config["data"]["val_split"]
     data = {**config["data"], "val_split": split}
     reader = build_reader(data, "val_split", tasks=names, class_names=about["class_names"])
+    warn_of_labels(data, reader, names)
     loaders = VisionData(
         train_reader=None,
         val_reader=reader,

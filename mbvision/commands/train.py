@@ -116,7 +116,7 @@ def train(config: dict[str, Any], command: Sequence[str]) -> Mapping[str, Any]:
     import torch
 
     from mbvision.build import build_network, input_size
-    from mbvision.commands import fitting, resuming
+    from mbvision.commands import fitting, label_checks, resuming
     from mbvision.commands.costs import format_costs, joint_costs
     from mbvision.commands.data_report import tell_findings
     from mbvision.commands.machine import check_machine
@@ -140,6 +140,7 @@ def train(config: dict[str, Any], command: Sequence[str]) -> Mapping[str, Any]:
     if resume:
         resuming.check_same_classes(resume, train_reader.class_names)
     fitting.check_boxes(config, train_reader, val_reader)
+    label_checks.check_labels(config, train_reader, val_reader)
     num_classes = {name: len(train_reader.class_names[name]) for name in config["heads"]}
     network = build_network(config, num_classes)
     tell_findings(config, network, train_reader, val_reader)

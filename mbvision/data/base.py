@@ -13,6 +13,11 @@ class Reader(ABC):
     class_names: Mapping[str, Sequence[str]]
     """The names of the classes in the order of their labels, by the task which they belong to."""
 
+    @property
+    def parts(self) -> "tuple[Reader, ...]":
+        """The readers that this one is made of; none where it reads files itself."""
+        return ()
+
     @abstractmethod
     def __len__(self) -> int:
         """The number of samples."""

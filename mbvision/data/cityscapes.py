@@ -141,6 +141,7 @@ def _split_items(masks: Path, pictures: Path, kind: str, max_pixels: int) -> lis
             image=picture_of[stem],
             image_root=pictures,
             mask=_source(*mask_of[stem], root=masks, max_pixels=max_pixels),
+            mask_path=mask_of[stem][0],
         )
         for stem in stems
     ]

@@ -21,7 +21,8 @@ from mbvision.data.coco_layout import find_annotations, find_images
 from mbvision.data.coco_runs import run_lengths
 from mbvision.data.file_listing import find_named
 from mbvision.data.images import MAX_PIXELS
-from mbvision.data.masks import Labels, MaskItem, MaskReader, Size, check_size, mask_reader, mask_scheme
+from mbvision.data.mask_pixels import Size, check_size
+from mbvision.data.masks import Labels, MaskItem, MaskReader, mask_reader, mask_scheme
 from mbvision.data.voc_masks import VOC_MASK_CLASSES
 from mbvision.errors import AnnotationError, ConfigError, DataError
 from mbvision.structures import IGNORE, MaskScheme
@@ -43,18 +44,19 @@ def coco_masks(
     root: str | Path,
     split: str,
     images: str | Path | None = None,
-    classes: Literal["voc", "all"] = "voc",
+    classes: Literal["voc", "all"] = "all",
     crowds: Literal["ignore", "train"] = "ignore",
     min_area: float | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> MaskReader:
     """A split of a COCO data set, found as for boxes; label 0 is background.
 
-    ``classes="voc"`` needs COCO's own categories and leaves out those that VOC has not; ``"all"`` takes the file's by
-    rising id. Pixels of several objects are ignored (255), and so are crowds unless ``crowds="train"`` gives them their
-    class. Images whose objects of those classes have an area (the file's, in pixels) of at most ``min_area`` together
-    are left out. torchvision's references train crowds, and on images above 1000. Objects whose outline cannot be read
-    are left out, with one warning per cause. Raises ``DataError``.
+    ``classes="all"`` takes the file's categories by rising id; where objects overlap, the smaller one is seen, as one
+    drawn on another is (a helmet on a person). ``"voc"`` needs COCO's own categories and leaves out those that VOC has
+    not; pixels of several objects are ignored (255), as in torchvision's segmentation reference. Crowds are ignored
+    unless ``crowds="train"`` gives them their class. Images whose objects of those classes have an area (the file's, in
+    pixels) of at most ``min_area`` together are left out. torchvision's references train crowds, and on images above
+    1000. Objects whose outline cannot be read are left out, with one warning per cause. Raises ``DataError``.
     """
     for key, value, choices in (("classes", classes, ("voc", "all")), ("crowds", crowds, ("ignore", "train"))):
         if value not in choices:
@@ -64,7 +66,7 @@ def coco_masks(
     pictures = picture_list(file, record_list(file, document, "images"))
     label_of, scheme = _classes(file, record_list(file, document, "categories"), classes)
     records = record_list(file, document, "annotations", may_be_empty=True)
-    outlines = _outlines(file, records, pictures, label_of, train_crowds=crowds == "train")
+    outlines = _outlines(file, records, pictures, label_of, train_crowds=crowds == "train", stacked=classes == "all")
     kept = _large_enough(file, records, pictures, label_of, min_area)
     folder = find_images(Path(root), split, file, pictures.file_names, images)
     names = find_named(folder, pictures.file_names)
@@ -87,7 +89,8 @@ class Outlines:
 
     Object ``j`` has the polygons ``polygons[j]:polygons[j + 1]``, polygon ``k`` the numbers ``points[k]:points[k + 1]``
     of ``coordinates`` (x, y, x, y, ... in pixels), and a crowd may have ``runs[j]`` instead. ``labels`` are 255 for
-    crowds that are ignored.
+    crowds that are ignored. Where objects overlap, the smallest one is seen if they are ``stacked``; else such pixels
+    are ignored.
     """
 
     file: Path
@@ -98,13 +101,11 @@ class Outlines:
     points: Int[np.ndarray, " P+1"]
     coordinates: Float[np.ndarray, " V"]
     runs: dict[int, list[int]]
+    stacked: bool
 
 
 def draw_mask(outlines: Outlines, index: int, *, max_pixels: int, size: Size | None = None) -> Labels:
-    """The mask of one picture; raises ``AnnotationError`` if the file says another size than (height, width) ``size``.
-
-    Pixels of two or more objects are ignored, as in torchvision's segmentation reference.
-    """
+    """The mask of one image; raises ``AnnotationError`` if the file says another size than (height, width) ``size``."""
     height, width = (int(side) for side in outlines.sizes[index])
     check_size(outlines.file, (height, width), size)
     if height * width > max_pixels:
@@ -113,27 +114,30 @@ def draw_mask(outlines: Outlines, index: int, *, max_pixels: int, size: Size | N
         )
     labels = np.zeros((height, width), dtype=np.uint8)
     covered, unclear = np.zeros((height, width), dtype=bool), np.zeros((height, width), dtype=bool)
-    for row in range(outlines.offsets[index], outlines.offsets[index + 1]):  # few objects, each of its own shape
-        inside = _inside(outlines, row, height, width)
-        if outlines.labels[row] == IGNORE:
+    rows = range(outlines.offsets[index], outlines.offsets[index + 1])
+    shapes = [(outlines.labels[row], _run_length_encoded(outlines, row, height, width)) for row in rows]
+    if outlines.stacked:
+        shapes.sort(key=lambda shape: -int(rle.area(shape[1])))
+    for label, encoded in shapes:  # few objects, each of its own shape
+        inside: Bool[np.ndarray, "H W"] = np.asarray(rle.decode(encoded), dtype=bool)
+        if label == IGNORE:
             unclear |= inside
         else:
-            unclear |= covered & inside
-            covered |= inside
-            labels[inside] = outlines.labels[row]
+            if not outlines.stacked:
+                unclear |= covered & inside
+                covered |= inside
+            labels[inside] = label
     labels[unclear] = IGNORE
     return labels
 
 
-def _inside(outlines: Outlines, row: int, height: int, width: int) -> Bool[np.ndarray, "H W"]:
-    """The pixels of one object."""
+def _run_length_encoded(outlines: Outlines, row: int, height: int, width: int) -> Any:
+    """One object as pycocotools encodes masks: a few bytes until it is drawn."""
     if row in outlines.runs:
-        encoded = rle.frPyObjects({"size": [height, width], "counts": outlines.runs[row]}, height, width)
-    else:
-        bounds = outlines.points[outlines.polygons[row] : outlines.polygons[row + 1] + 1]
-        lines = [outlines.coordinates[a:b].tolist() for a, b in pairwise(bounds.tolist())]
-        encoded = rle.merge(rle.frPyObjects(lines, height, width))
-    return np.asarray(rle.decode(encoded), dtype=bool)
+        return rle.frPyObjects({"size": [height, width], "counts": outlines.runs[row]}, height, width)
+    bounds = outlines.points[outlines.polygons[row] : outlines.polygons[row + 1] + 1]
+    lines = [outlines.coordinates[a:b].tolist() for a, b in pairwise(bounds.tolist())]
+    return rle.merge(rle.frPyObjects(lines, height, width))
 
 
 def _classes(path: Path, records: list[Record], classes: str) -> tuple[dict[int, int], MaskScheme]:
@@ -177,7 +181,13 @@ def _large_enough(
 
 
 def _outlines(
-    path: Path, records: list[Record], pictures: PictureList, label_of: dict[int, int], *, train_crowds: bool
+    path: Path,
+    records: list[Record],
+    pictures: PictureList,
+    label_of: dict[int, int],
+    *,
+    train_crowds: bool,
+    stacked: bool,
 ) -> Outlines:
     """The objects of the wanted categories whose outline can be drawn."""
     position = {image_id: index for index, image_id in enumerate(pictures.ids)}
@@ -207,6 +217,7 @@ def _outlines(
         coordinates=np.fromiter(chain.from_iterable(flat), dtype=np.float64),
         # mypy cannot tell that a shape without polygons is one of run lengths
         runs={j: shape for j, (_, shape) in enumerate(kept) if not polygons[j]},  # type: ignore[misc]
+        stacked=stacked,
     )
 
 

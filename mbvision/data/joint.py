@@ -61,6 +61,11 @@ class JointReader(Reader):
         """The boxes and the masks, with the image ids of the samples."""
         return {"detection": self._boxes.annotations, "segmentation": self._mask_annotations}
 
+    @property
+    def parts(self) -> tuple[Reader, ...]:
+        """The readers of boxes and of masks."""
+        return self._boxes, self._masks
+
     def path(self, index: int) -> Path:
         """The file of one picture."""
         box, mask = self._pairs[index]
@@ -110,6 +115,11 @@ class MixedReader(Reader):
                 annotations = replace(annotations, image_ids=tuple(f"{prefix}{i}" for i in annotations.image_ids))
             truths[task] = annotations
         return truths
+
+    @property
+    def parts(self) -> tuple[Reader, ...]:
+        """The readers of the sets."""
+        return self._readers
 
     def read(self, index: int) -> Sample:
         """A sample of the set that this position falls in."""

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from math import gcd
 from pathlib import Path
 from typing import Protocol
 
@@ -15,24 +16,16 @@ import cv2
 import numpy as np
 import torch
 from jaxtyping import Int, UInt8
-from PIL import Image
 
 from mbvision.data.base import Reader
-from mbvision.data.images import MAX_PIXELS, load_as_stored, open_checked, read_image, stored_size
-from mbvision.data.mask_colours import Colour, labels_of_colours
-from mbvision.errors import AnnotationError, DataError, MaskValueError, SizeMismatchError, is_printable
+from mbvision.data.images import MAX_PIXELS, read_image, stored_size
+from mbvision.data.mask_colours import Colour, is_reordered, labels_of_colours
+from mbvision.data.mask_pixels import Size, Values, read_mask_pixels
+from mbvision.errors import DataError, MaskValueError, SizeMismatchError, is_printable
 from mbvision.structures import IGNORE, Geometry, MaskAnnotations, MaskScheme, Sample, Target
 
-Size = tuple[int, int]
 Labels = UInt8[np.ndarray, "H W"]
 
-_ALTERED = {
-    "JPEG": "JPEG is lossy, so its labels are not those that were drawn",
-    "AVIF": "AVIF is nearly always lossy, so its labels may not be those that were drawn",
-    "JPEG2000": "JPEG 2000 is often lossy, so its labels may not be those that were drawn",
-    "GIF": "GIF numbers its colours anew, so its values are not those that were drawn",
-}
-_LOSSY_TIFF = ("jpeg", "tiff_jpeg", "webp")
 _logger = logging.getLogger(__name__)
 
 
@@ -55,8 +48,8 @@ def mask_scheme(
 ) -> MaskScheme:
     """A scheme that was checked; ``source`` names the file or key it comes from in errors.
 
-    Without ``stored`` the classes have the smallest values that are not ignored; without ``palette`` the colours that
-    VOC gives to their values. Raises ``DataError``.
+    Without ``stored`` the classes have the smallest values that are not ignored. Without ``palette`` they are drawn in
+    the colours that VOC gives to their values, and files in colours cannot be read. Raises ``DataError``.
     """
     names, void = tuple(class_names), tuple(sorted(set(ignored)))
     values = tuple([v for v in range(256) if v not in void][: len(names)] if stored is None else stored)
@@ -71,7 +64,9 @@ def mask_scheme(
         raise DataError(f"{source}: the mask value {wrong[0]} is outside 0..255")
     if len(set(values) | set(void)) < len(values) + len(void):
         raise DataError(f"{source}: a mask value belongs to two classes, or to a class and to void")
-    return MaskScheme(class_names=names, stored=values, ignored=void, palette=colours)
+    return MaskScheme(
+        class_names=names, stored=values, ignored=void, palette=colours, colours_known=palette is not None
+    )
 
 
 def read_mask(
@@ -82,73 +77,59 @@ def read_mask(
     size: Size | None = None,
     max_pixels: int = MAX_PIXELS,
     remedy: str = "correct the mask, or the list of classes",
+    strays: Counter[int] | None = None,
 ) -> Labels:
     """The labels of a mask file, which must have ``size`` (height, width) where that is given.
 
-    Palette images give their indices, gray ones their values, RGB ones the classes of their colours. EXIF is left
-    alone. Raises ``ImageError``, or ``AnnotationError`` for lossy files and for values or colours that the scheme does
-    not know; ``remedy`` ends its message about values.
+    Gray images give their values and RGB ones the classes of their colours. Palette images give their indices, unless
+    their palette has the colours of the scheme's classes in another order: then the colours count. EXIF is left alone.
+    Raises ``ImageError``, or ``AnnotationError`` for lossy files and for values or colours that the scheme does not
+    know; ``remedy`` ends its message about values. With ``strays`` values of no class are counted there and become 255.
     """
-    with open_checked(path, root, max_pixels) as image:
-        _refuse_altered(image, path)
-        image = load_as_stored(image, str(path))
-        check_size(path, (image.height, image.width), size)
-        if image.mode in ("RGB", "RGBA") and scheme.palette:
-            return labels_of_colours(np.asarray(image), scheme, path)
-        values = _values(image, path)
-    return labels_of_values(values, scheme, path, remedy=remedy)
+    pixels = read_mask_pixels(path, root=root, size=size, max_pixels=max_pixels)
+    if pixels.colours is not None:
+        return labels_of_colours(pixels.colours, scheme, path)
+    assert pixels.values is not None, "a mask holds values or colours"
+    if pixels.palette is not None and scheme.colours_known and is_reordered(pixels.values, pixels.palette, scheme):
+        return labels_of_colours(pixels.palette[pixels.values], scheme, path)
+    return labels_of_values(pixels.values, scheme, path, remedy=remedy, strays=strays)
 
 
 def load_mask(path: str | Path, num_classes: int) -> Labels:
     """The labels 0 to ``num_classes - 1``, and 255, that a mask file holds; see ``read_mask``.
 
-    Colours say nothing here, since it is not known what they stand for: a mask of colours is an ``AnnotationError``.
+    A mask of colours is an ``AnnotationError``, since it is not known what they stand for.
     """
     if not 1 <= num_classes <= IGNORE:
         raise DataError(f"{path}: cannot be read with num_classes={num_classes}; a mask has 1 to {IGNORE} classes")
     names = tuple(f"class {label}" for label in range(num_classes))
-    scheme = MaskScheme(class_names=names, stored=tuple(range(num_classes)), ignored=(IGNORE,), palette=())
-    return read_mask(Path(path), root=None, scheme=scheme)
-
-
-def _refuse_altered(image: Image.Image, path: Path) -> None:
-    reason = _ALTERED.get(image.format or "")
-    if image.format == "TIFF" and image.info.get("compression") in _LOSSY_TIFF:
-        reason = "its compression is lossy, so its labels are not those that were drawn"
-    if reason:
-        raise AnnotationError(f"{path}: {reason}; export the masks as PNG")
-
-
-def check_size(path: Path, found: Size, wanted: Size | None) -> None:
-    """Raise ``AnnotationError`` where a mask has not the (height, width) of its picture."""
-    if wanted is not None and found != wanted:
-        raise SizeMismatchError(
-            f"{path}: the mask is {found[1]}x{found[0]}, its picture {wanted[1]}x{wanted[0]}; export it at that size"
-        )
-
-
-def _values(image: Image.Image, path: Path) -> Int[np.ndarray, "H W"] | UInt8[np.ndarray, "H W"]:
-    """What the file holds for each pixel: palette index, gray value, or 0 and 1."""
-    if image.mode == "1":
-        return np.asarray(image).astype(np.uint8)
-    if image.mode in ("P", "L") or image.mode.startswith("I"):
-        return np.asarray(image)
-    raise AnnotationError(f"{path}: a mask cannot be of mode {image.mode}; save it as 8-bit gray or palette PNG")
+    return read_mask(Path(path), root=None, scheme=mask_scheme(names, source=str(path)))
 
 
 def labels_of_values(
-    values: Int[np.ndarray, "H W"] | UInt8[np.ndarray, "H W"], scheme: MaskScheme, path: Path, *, remedy: str
+    values: Values,
+    scheme: MaskScheme,
+    path: Path,
+    *,
+    remedy: str,
+    strays: Counter[int] | None = None,
 ) -> Labels:
-    """The label of each stored value; raises ``AnnotationError`` naming values that the scheme does not know."""
+    """The label of each stored value; raises ``AnnotationError`` naming values that the scheme does not know.
+
+    With ``strays`` these are counted there, the values without a label too, and become 255.
+    """
     table, known = _lookup(scheme)
     if values.dtype != np.uint8:
         outside = (values < 0) | (values > 255)
         if outside.any():
-            raise _stray(values[outside], path, remedy)
+            raise _stray(values[outside], scheme, path, remedy)
         values = values.astype(np.uint8)
     values = np.ascontiguousarray(values)
-    if not (good := cv2.LUT(values, known)).all():  # a lookup by NumPy's index takes eight times the memory
-        raise _stray(values[good == 0], path, remedy)
+    if strays is not None:
+        counts = np.bincount(values.reshape(-1), minlength=256)
+        strays.update({v: int(counts[v]) for v in np.flatnonzero(counts).tolist() if table[v] == IGNORE})
+    elif not (good := cv2.LUT(values, known)).all():  # a lookup by NumPy's index takes eight times the memory
+        raise _stray(values[good == 0], scheme, path, remedy)
     labels: Labels = cv2.LUT(values, table)
     return labels
 
@@ -162,11 +143,19 @@ def _lookup(scheme: MaskScheme) -> tuple[UInt8[np.ndarray, "256"], UInt8[np.ndar
     return table, known
 
 
-def _stray(values: Int[np.ndarray, " N"], path: Path, remedy: str) -> MaskValueError:
+def _stray(values: Int[np.ndarray, " N"], scheme: MaskScheme, path: Path, remedy: str) -> MaskValueError:
     found, counts = np.unique(values, return_counts=True)
-    shown = ", ".join(f"{v} ({n} pixels)" for v, n in zip(found[:3].tolist(), counts[:3].tolist(), strict=True))
-    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-    return MaskValueError(f"{path}: mask values that belong to no class: {shown}{more}; {remedy}")
+    strays = dict(zip(found.tolist(), counts.tolist(), strict=True))
+    return MaskValueError(f"{path}: mask values that belong to no class: {strays_told(strays, scheme)}; {remedy}")
+
+
+def strays_told(strays: Mapping[int, int], scheme: MaskScheme) -> str:
+    """Values of no class with their numbers of pixels, and by what class indices seem to be multiplied, if they are."""
+    shown = ", ".join(f"{value} ({count} pixels)" for value, count in sorted(strays.items())[:3])
+    more = f" and {len(strays) - 3} more" if len(strays) > 3 else ""
+    factor, classes = gcd(*strays), len(scheme.stored)
+    spread = 1 < factor <= max(strays) < factor * classes and factor * (classes - 1) > IGNORE // 2
+    return f"{shown}{more}" + (f"; they look like class indices times {factor}: divide by it" if spread else "")
 
 
 class MaskSource(Protocol):
@@ -184,6 +173,8 @@ class MaskItem:
     image: Path
     image_root: Path | None
     mask: MaskSource
+    mask_path: Path | None = None
+    """The mask's file, where it has one of its own."""
 
 
 def mask_file(
@@ -227,6 +218,10 @@ class MaskReader(Reader):
     def mask(self, index: int, size: Size | None = None) -> Labels:
         """The labels of one picture; raises ``AnnotationError`` where they have not the (height, width) ``size``."""
         return self._items[index].mask(size=size)
+
+    def mask_path(self, index: int) -> Path | None:
+        """The file of one mask; None for masks that are drawn from outlines."""
+        return self._items[index].mask_path
 
     def read(self, index: int) -> Sample:
         """The picture with its mask; raises ``ImageError`` or ``AnnotationError``."""

@@ -10,21 +10,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from mbvision.data.file_listing import comparable, list_files, shown
 from mbvision.data.image_kinds import SUFFIXES
 from mbvision.data.images import MAX_PIXELS
 from mbvision.data.mask_colours import Colour
-from mbvision.data.masks import MaskItem, MaskReader, mask_file, mask_reader, mask_scheme, voc_palette
+from mbvision.data.masks import MaskItem, MaskReader, mask_file, mask_reader, mask_scheme
 from mbvision.data.voc_layout import list_stems
 from mbvision.errors import DataError
 from mbvision.files import read_text
 from mbvision.structures import IGNORE, MaskScheme
 
 _MASK_FOLDERS = ("masks", "labels", "annotations")
-_TRIED_MASKS = 5
-"""So many masks of two classes are looked at for one that is drawn with 0 and 255."""
 _EXAMPLE = '["background", "cat"]'
 _logger = logging.getLogger(__name__)
 
@@ -42,9 +38,10 @@ def masks_folder(
     """The pictures of a split that have a mask of the same name, whatever the suffixes, in sub-folders too.
 
     ``images`` and ``masks`` override the folders; in them ``SPLIT`` is looked for first. ``classes`` are the names in
-    the order of the mask values, or a file: ``classes.json`` (a list of names, or an object with ``classes`` and
-    perhaps ``void_index`` and ``palette``) or ``classes.txt`` (a name a line); without it, such a file in ``root``.
-    ``void`` are more values to ignore than 255. Raises ``DataError``.
+    the order of the mask values, or a file: ``classes.txt`` (a name a line), or ``classes.json``, a list of names or an
+    object with ``classes``, and perhaps ``palette`` (a colour for each class, for masks in colours) and ``void_index``
+    (a value to ignore, or several); without it, such a file in ``root``. ``void`` are more values to ignore than 255.
+    Raises ``DataError``.
     """
     base = Path(root)
     if not base.is_dir():
@@ -59,12 +56,11 @@ def masks_folder(
             image=pictures_in / picture_of[stem],
             image_root=None,
             mask=mask_file(masks_in / mask_of[stem], root=None, scheme=scheme, max_pixels=max_pixels),
+            mask_path=masks_in / mask_of[stem],
         )
         for stem in stems
     ]
-    reader = mask_reader(items, scheme, source=f"{base} {split}", max_pixels=max_pixels)
-    _warn_of_black_and_white(reader, masks_in)
-    return reader
+    return mask_reader(items, scheme, source=f"{base} {split}", max_pixels=max_pixels)
 
 
 class _Folders(NamedTuple):
@@ -185,10 +181,10 @@ def _json_scheme(file: Path, void: tuple[int, ...]) -> MaskScheme:
     return mask_scheme(names, source=str(file), ignored=ignored, palette=palette)
 
 
-def _palette(file: Path, colours: Any, stored: Sequence[int]) -> tuple[Colour, ...]:
+def _palette(file: Path, colours: Any, stored: Sequence[int]) -> tuple[Colour, ...] | None:
     """The classes' colours; a palette with an entry for each class goes by label, a longer one by mask value."""
     if colours is None:
-        return tuple(voc_palette(256)[value] for value in stored)
+        return None
     wrong = not isinstance(colours, list) or not all(
         isinstance(c, list) and len(c) == 3 and all(type(v) is int and 0 <= v <= 255 for v in c) for c in colours
     )
@@ -196,20 +192,3 @@ def _palette(file: Path, colours: Any, stored: Sequence[int]) -> tuple[Colour, .
         raise DataError(f"{file}: palette must hold [red, green, blue] of 0..255 for each of the {len(stored)} classes")
     chosen = colours if len(colours) == len(stored) else [colours[value] for value in stored]
     return tuple((c[0], c[1], c[2]) for c in chosen)
-
-
-def _warn_of_black_and_white(reader: MaskReader, folder: Path) -> None:
-    """Masks of two classes drawn in black and white say 255 where 1 is meant, and 255 is ignored."""
-    if len(reader.annotations.scheme.class_names) != 2:
-        return
-    seen: set[int] = set()
-    for index in range(min(_TRIED_MASKS, len(reader))):
-        try:
-            seen |= set(np.unique(reader.mask(index)).tolist())
-        except DataError:
-            return  # named where it is read
-    if seen == {0, IGNORE}:
-        name = reader.annotations.scheme.class_names[1]
-        _logger.warning(
-            "%s: its first masks hold 0 and 255 alone, and 255 is ignored; if white is %r, store 1 there", folder, name
-        )

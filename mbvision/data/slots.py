@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from mbvision.data.boxes import BoxReader
+from mbvision.data.voc_masks import VOC_MASK_CLASSES
 from mbvision.errors import ConfigError, DataError
 from mbvision.structures import BoxAnnotations
 
@@ -63,6 +64,8 @@ def with_class_order(reader: BoxReader, names: Sequence[str]) -> BoxReader:
 def check_same_classes(own: Sequence[str], names: Sequence[str]) -> None:
     """Raise `DataError` unless a data set's mask classes are a network's, in the same order."""
     if list(own) != list(names):
+        of_coco = "; for COCO's own set data.readers.segmentation.classes=voc"
         raise DataError(
             f"the data set's mask classes are {list(own)}, the network's {list(names)}: they must be the same"
+            + (of_coco if tuple(names) == VOC_MASK_CLASSES else "")
         )

@@ -37,6 +37,11 @@ class WithUnlabelled(Reader):
         """That of the labelled pictures."""
         return self.labelled.truth
 
+    @property
+    def parts(self) -> tuple[Reader, ...]:
+        """The reader of the labelled pictures."""
+        return (self.labelled,)
+
     def read(self, index: int) -> Sample:
         """A sample of the reader, or a picture alone; raises ``DataError``."""
         if index < len(self.labelled):

@@ -5,23 +5,24 @@ The larger training split ``train_aug`` is read from its list and ``Segmentation
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from mbvision.data.file_listing import NamedFiles, shown
 from mbvision.data.images import MAX_PIXELS
 from mbvision.data.mask_colours import VOC_VOID, Colour
+from mbvision.data.mask_pixels import Size, check_size
 from mbvision.data.masks import (
     Labels,
     MaskItem,
     MaskReader,
     MaskSource,
-    Size,
-    check_size,
     labels_of_values,
     mask_file,
     mask_reader,
     mask_scheme,
+    voc_palette,
 )
 from mbvision.data.mat_files import struct_field
 from mbvision.data.voc import VOC_CLASSES
@@ -124,6 +125,7 @@ def _file_items(
             image=pictures / name,
             image_root=pictures,
             mask=mask_file(Path(*masks[stem]), root=masks[stem][0], scheme=scheme, max_pixels=max_pixels),
+            mask_path=Path(*masks[stem]),
         )
         for stem, name in zip(stems, picture_names(pictures, stems), strict=True)
     ]
@@ -152,6 +154,7 @@ def _with_sbd(root: Path, folder: Path, scheme: MaskScheme, pictures: Path, max_
                 image=pictures / name if own else sbd / "img" / f"{stem}.jpg",
                 image_root=pictures if own else sbd / "img",
                 mask=_mat_file(sbd / "cls" / f"{stem}.mat", scheme),
+                mask_path=sbd / "cls" / f"{stem}.mat",
             )
         )
     return items
@@ -176,7 +179,7 @@ def _scheme(folder: Path) -> MaskScheme:
     """The official classes, or those of ``labelmap.txt``."""
     file = folder / "labelmap.txt"
     if not file.is_file():
-        return mask_scheme(VOC_MASK_CLASSES, source=str(folder))
+        return mask_scheme(VOC_MASK_CLASSES, source=str(folder), palette=voc_palette(len(VOC_MASK_CLASSES)))
     names, palette = read_labelmap(file)
     return mask_scheme(names, source=str(file), palette=palette)
 
@@ -205,8 +208,4 @@ def _unique(groups: Sequence[tuple[str, list[MaskItem]]]) -> list[MaskItem]:
     items = [item for _, group in groups for item in group]
     if len({item.image_id for item in items}) == len(items):
         return items
-    return [
-        MaskItem(image_id=f"{name}/{item.image_id}", image=item.image, image_root=item.image_root, mask=item.mask)
-        for name, group in groups
-        for item in group
-    ]
+    return [replace(item, image_id=f"{name}/{item.image_id}") for name, group in groups for item in group]

@@ -45,6 +45,7 @@ CAUSES: Mapping[str, Cause] = {
     "wrong_size": _error("picture of another size than its annotation", "correct the annotation, or the picture"),
     "mask_values": _error("mask with values of no class", "correct the mask, or the list of classes"),
     "mask_colours": _error("mask in colours of no class", "save class indices, or give the classes' colours"),
+    "masks_of_one_class": _error("split whose masks hold fewer than two classes", "see what it says"),
     "train_ids": _error(
         "mask of train ids in a file of label ids", "name it _labelTrainIds.png, or write label ids into it"
     ),

@@ -1,11 +1,12 @@
-"""What the pixels of all masks say: train ids in files of label ids, masks in black and white, pixels by class."""
+"""What the pixels of all masks say: train ids in files of label ids, too few classes, pixels by class."""
 
 import numpy as np
 from jaxtyping import Int
 
+from mbvision.data.mask_census import MaskCensus
 from mbvision.data_checks.class_checks import ClassCounts
 from mbvision.data_checks.findings import Finding
-from mbvision.structures import IGNORE, MaskAnnotations, MaskScheme
+from mbvision.structures import MaskAnnotations, MaskScheme
 
 USUAL = 0.9
 """A mask stands out by what so many of the others have."""
@@ -25,7 +26,7 @@ def check_masks(
         Finding(cause="train_ids", split=split, file=files[index], detail=detail, picture=index)
         for index, detail in _train_ids(annotations.scheme, pixels)
     ]
-    return found + _black_and_white(annotations.scheme, pixels, files, split)
+    return found + _too_few_classes(annotations.scheme, pixels, files, split)
 
 
 def _train_ids(scheme: MaskScheme, pixels: Int[np.ndarray, "I 256"]) -> list[tuple[int, str]]:
@@ -50,15 +51,15 @@ def _train_ids(scheme: MaskScheme, pixels: Int[np.ndarray, "I 256"]) -> list[tup
     return [(index, detail) for index in suspects.tolist() if usual or whole]
 
 
-def _black_and_white(
+def _too_few_classes(
     scheme: MaskScheme, pixels: Int[np.ndarray, "I 256"], files: tuple[str, ...], split: str
 ) -> list[Finding]:
-    """Masks of two classes drawn with 0 and 255: what is white is ignored."""
-    if len(scheme.class_names) != 2:
-        return []
-    totals = pixels.sum(axis=0)
-    if totals[1] or not totals[0] or not totals[IGNORE]:
-        return []
-    index = int((pixels[:, IGNORE] > 0).argmax())
-    detail = f"the masks hold 0 and 255 alone, and 255 is ignored; if white is {scheme.class_names[1]!r}, store 1 there"
-    return [Finding(cause="reader", split=split, file=files[index], detail=detail, picture=index)]
+    """Masks from which nothing can be learnt, as training refuses them."""
+    with_mask = np.flatnonzero(pixels.any(axis=1)).tolist()
+    census = MaskCensus(scheme, len(with_mask))
+    for index in with_mask:
+        census.add_counts(pixels[index])
+    return [
+        Finding(cause="masks_of_one_class", split=split, file=files[with_mask[0]], detail=fault, picture=with_mask[0])
+        for fault in (census.faults() if with_mask else ())
+    ]

@@ -317,3 +317,34 @@ def test_windows_separators_and_escapes_in_file_names_are_read(
         f"{tmp_path}: 2 of 3 names are not spelled as their files, which are read all the same",
         f"{tmp_path}: 1 of 3 images are not there",
     ]
+
+
+@pytest.mark.parametrize("root_name", ["shapes", "cat"])
+def test_a_category_0_that_is_the_others_group_is_no_class(
+    tmp_path: Path, root_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    categories = [
+        {"id": 0, "name": root_name, "supercategory": "none"},  # as Roboflow exports it
+        *({"id": number, "name": name, "supercategory": root_name} for number, name in enumerate(("cat", "dog"), 1)),
+    ]
+    document = _document({}, {"category_id": 2}, categories=categories)
+    table = load_coco(_write(tmp_path, document))
+    assert table.class_names == ("cat", "dog") and table.category_ids == (1, 2) and table.labels.tolist() == [0, 1]
+    assert f"a.json: category 0, '{root_name}', is left out: no object has it" in caplog.text
+    if root_name == "shapes":  # one that an object has is a class
+        table = load_coco(_write(tmp_path, document | {"annotations": _document({"category_id": 0})["annotations"]}))
+        assert table.class_names == ("shapes", "cat", "dog")
+
+
+def test_an_unused_category_0_of_no_group_stays_a_class_and_background_does_not(tmp_path: Path) -> None:
+    for name, names in (("bird", ("bird", "cat")), ("Background", ("cat",))):
+        categories = [{"id": 0, "name": name}, {"id": 1, "name": "cat"}]
+        assert load_coco(_write(tmp_path, _document({}, categories=categories))).class_names == names
+
+
+def test_strange_values_of_iscrowd_and_areas_of_0_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    values = [0, 1, True, False, 2, -1, 0.5, 2**70]
+    table = load_coco(_write(tmp_path, _document(*({"iscrowd": value, "area": 0} for value in values))))
+    assert table.crowd.tolist() == [False, True, True, False, True, True, True, True]
+    assert "boxes that have an iscrowd that is neither 0 nor 1 and count as crowds: 4 (annotation ids 5" in caplog.text
+    assert "boxes that have an area of 0, so COCO's numbers by size count them as small: 8 (annot" in caplog.text

@@ -1,12 +1,17 @@
 """What training says of its data when it starts."""
 
+import logging
+import re
 from pathlib import Path
 
 import pytest
 
 from mbvision.build import build_network
 from mbvision.commands import data_report, fitting, run, train
+from mbvision.data.coco import load_coco
+from mbvision.data_checks.class_checks import check_classes, count_classes
 from mbvision.data_checks.findings import CAUSES
+from mbvision.data_checks.split_counts import count_line
 from mbvision.errors import DataError
 from tests.fault_sets import box, faulty_coco, instances, picture, save
 from tests.tiny_runs import arguments, config, write_coco
@@ -50,3 +55,47 @@ def test_training_checks_the_annotations_when_it_starts(
     monkeypatch.setattr(data_report, "tell_findings", stop)
     assert run(train.main, [*arguments(write_coco(tmp_path / "set")), f"run_dir={tmp_path}/run"]) == 2
     assert "the data were looked at" in capsys.readouterr().err
+
+
+def test_training_counts_each_split_and_names_a_class_of_which_nothing_trains(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = write_coco(tmp_path / "set")
+    for file in root.glob("*.json"):  # as a brush tool writes a class
+        text = file.read_text()
+        file.write_text(re.sub(r'("category_id": 2, [^}]*"iscrowd": )0', r"\g<1>1", text))
+    settings = config(root)
+    readers = fitting.build_readers(settings)
+    caplog.set_level(logging.INFO)
+    caplog.clear()
+    data_report.tell_findings(settings, build_network(settings, {"detection": 1}), *readers)
+    idle = "all are crowds, difficult, empty or outside"
+    assert caplog.messages[:4] == [
+        "data: train (train): 7 images, 10 boxes, of which 3 do not train (3 crowd)",
+        f"data: train (train): class 'dark' has 3 boxes of which none trains: {idle}",
+        "data: val (val): 3 images, 4 boxes, of which 1 do not train (1 crowd)",
+        f"data: val (val): class 'dark' has 1 boxes of which none is scored: {idle}",
+    ]
+    counts = {
+        split: count_classes(reader.truth["detection"]) for split, reader in zip(("a", "b"), readers, strict=True)
+    }
+    causes = [finding.cause for finding in check_classes({s: c for s, c in counts.items() if c}, {"a": "", "b": ""})]
+    assert causes.count("class_idle") == 2 and "class_unused" not in causes
+
+
+def test_boxes_that_do_not_train_are_counted_by_one_reason_each(tmp_path: Path) -> None:
+    boxes = [
+        box(1, 1, [0, 0, 9, 9]) | {"iscrowd": 1},
+        box(2, 1, [0, 0, 0, 9]) | {"iscrowd": 1},
+        box(3, 1, [5, 5, 0, 9]),
+        box(4, 1, [900, 5, 9, 9]),
+        box(5, 1, [5, 5, 9, 9]) | {"difficult": 1},
+        box(6, 1, None),
+        box(7, 77, None),
+        box(8, 1, [5, 5, 9, 9]),
+    ]
+    instances(tmp_path / "a.json", ["a.jpg", "b.jpg"], boxes, ["cat"])
+    assert count_line(2, {"detection": load_coco(tmp_path / "a.json")}) == (
+        "2 images, 8 boxes, of which 7 do not train (2 crowd, 1 difficult, 1 without area, 1 outside their image, "
+        "2 not to be read), 1 images without a box"
+    )

@@ -13,8 +13,10 @@ from mbvision.data.base import Reader
 from mbvision.data_checks.check_set import Report, check_annotations
 from mbvision.data_checks.findings import CAUSES, by_cause, counted
 from mbvision.data_checks.reach_checks import HeadAnchors
+from mbvision.data_checks.split_counts import count_line, idle_classes
 from mbvision.heads.ssdlite import SSDLite
 from mbvision.network import Network
+from mbvision.structures import BoxAnnotations
 
 FINER_TAP = "c3_expanded"
 """The level of stride 8 that is proposed where boxes are too small for those that the head reads."""
@@ -71,13 +73,19 @@ def map_sizes(network: Network, head: SSDLite, size: tuple[int, int]) -> list[tu
 
 
 def tell_findings(config: Config, network: Network, train_reader: Reader, val_reader: Reader) -> None:
-    """Log in a few lines what is wrong in the annotations of a run that starts; nothing where nothing is."""
+    """Log what each split of a run that starts holds, and in a few lines what is wrong in its annotations."""
     if not first_process():
         return
     truths: dict[str, Mapping[str, Any]] = {"train": train_reader.truth}
     if val_reader is not train_reader:
         truths["val"] = val_reader.truth
     sources = {split: str(config["data"][f"{split}_split"]) for split in truths}
+    for split, reader in zip(truths, (train_reader, val_reader), strict=False):
+        logger.info("data: %s (%s): %s", split, sources[split], count_line(len(reader), truths[split]))
+        boxes = truths[split].get("detection")
+        for name, count in idle_classes(boxes).items() if isinstance(boxes, BoxAnnotations) else ():
+            text = "data: %s (%s): class %r has %d boxes of which none %s: all are crowds, difficult, empty or outside"
+            logger.warning(text, split, sources[split], name, count, "trains" if split == "train" else "is scored")
     for line in short_lines(check_annotations(truths, sources, head_anchors(config, network), quick=True)):
         logger.warning("%s", line)
 

@@ -12,17 +12,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from mbvision.data.boxes import BoxColumns, BoxReader, PictureList, assemble, warn_of_boxes
+from mbvision.data.coco_classes import ClassTable, class_table, real_categories
 from mbvision.data.coco_layout import find_annotations, find_images
+from mbvision.data.coco_records import Record, check_unique, column, record_list
 from mbvision.data.coco_runs import is_drawable
 from mbvision.data.file_listing import find_named, leads_inside
 from mbvision.data.images import MAX_PIXELS
-from mbvision.errors import AnnotationError, DataError, is_printable
+from mbvision.errors import AnnotationError, DataError
 from mbvision.files import read_bytes
 from mbvision.structures import BoxAnnotations, Skipped
 
@@ -31,7 +33,6 @@ MAX_JSON_BYTES = 2 * 1024**3
 
 _POLYGONS = re.compile(rb'"segmentation"\s*:\s*\[[\d\s.,eE+\[\]-]*\]')
 _NO_BOX = (None,) * 4
-Record = dict[str, Any]
 
 
 def coco(
@@ -76,8 +77,8 @@ def load_coco(path: Path, *, class_names: Sequence[str] | None = None, outlines:
     """
     document = parse_document(path, polygons=outlines)
     pictures = picture_list(path, record_list(path, document, "images"))
-    classes = class_table(path, record_list(path, document, "categories"), class_names)
     records = record_list(path, document, "annotations", may_be_empty=True)
+    classes = class_table(path, real_categories(path, record_list(path, document, "categories"), records), class_names)
     boxes = _boxes(path, records, pictures, classes)
     return assemble(
         source=str(path), class_names=classes.names, category_ids=classes.ids, pictures=pictures, boxes=boxes
@@ -122,48 +123,10 @@ def _reason(error: ValueError) -> str:
     return error.msg if isinstance(error, json.JSONDecodeError) else str(error)
 
 
-def record_list(path: Path, document: Record, key: str, *, may_be_empty: bool = False) -> list[Record]:
-    """The records below one key of the document, each of them an object."""
-    if key not in document:
-        raise AnnotationError(
-            f"{path}: has no key '{key}', so it is no instances file; it needs images, annotations and categories"
-        )
-    records = document[key]
-    if not isinstance(records, list):
-        raise AnnotationError(f"{path}: {key} is a {type(records).__name__}, it must be a list")
-    if not records and not may_be_empty:
-        raise AnnotationError(f"{path}: {key} is empty, so there is nothing to read")
-    if set(map(type, records)) - {dict}:
-        index = next(i for i, record in enumerate(records) if type(record) is not dict)
-        raise AnnotationError(f"{path}: {key}[{index}] is a {type(records[index]).__name__}, it must be an object")
-    return records
-
-
-def column(path: Path, records: Sequence[Record], where: str, key: str, kinds: tuple[type, ...]) -> list[Any]:
-    """One key of all records, which must be there and be of one of ``kinds`` (exactly: a bool is no int)."""
-    values = [record.get(key) for record in records]
-    if set(map(type, values)) - set(kinds):
-        index = next(i for i, value in enumerate(values) if type(value) not in kinds)
-        found = f"is {str(values[index])[:40]!r}" if key in records[index] else "is missing"
-        wanted = " or ".join({"int": "a whole number", "str": "a text", "float": "a number"}[k.__name__] for k in kinds)
-        raise AnnotationError(f"{path}: {where}[{index}].{key} {found}, it must be {wanted}")
-    return values
-
-
-def _unique(path: Path, values: Sequence[int | str], where: str, key: str) -> None:
-    if len(set(values)) == len(values):
-        return
-    seen: set[int | str] = set()
-    for index, value in enumerate(values):
-        if value in seen:
-            raise AnnotationError(f"{path}: {where}[{index}].{key} {value!r} is there twice; make it unique")
-        seen.add(value)
-
-
 def picture_list(path: Path, records: list[Record]) -> PictureList:
     """The pictures of the file, with unique ids, names that stay in their folder, and whole sizes."""
     ids = column(path, records, "images", "id", (int, str))
-    _unique(path, ids, "images", "id")
+    check_unique(path, ids, "images", "id")
     names = column(path, records, "images", "file_name", (str,))
     for index, name in enumerate(names):
         if not leads_inside(name):
@@ -180,33 +143,6 @@ def picture_list(path: Path, records: list[Record]) -> PictureList:
     return PictureList(ids=tuple(ids), file_names=tuple(names), sizes=sizes.astype(np.int64))
 
 
-class ClassTable(NamedTuple):
-    """Names and category ids in the order of the labels; ``unlisted`` are the file's classes that have no label."""
-
-    names: tuple[str, ...]
-    ids: tuple[int, ...]
-    unlisted: dict[int, str]
-
-
-def class_table(path: Path, records: list[Record], class_names: Sequence[str] | None) -> ClassTable:
-    """By rising id, or as ``class_names`` has them: a class which the file lacks gets an id that is free there."""
-    ids = column(path, records, "categories", "id", (int,))
-    names = column(path, records, "categories", "name", (str,))
-    _unique(path, ids, "categories", "id")
-    _unique(path, names, "categories", "name")
-    for index, name in enumerate(names):
-        if not is_printable(name):
-            raise AnnotationError(f"{path}: categories[{index}].name {name[:40]!r} holds characters that no name has")
-    if class_names is None:
-        pairs = sorted(zip(ids, names, strict=True))
-        return ClassTable(tuple(name for _, name in pairs), tuple(number for number, _ in pairs), {})
-    id_of = dict(zip(names, ids, strict=True))
-    for name in class_names:
-        id_of.setdefault(name, max(id_of.values()) + 1)
-    unlisted = {id_of[name]: name for name in names if name not in class_names}
-    return ClassTable(tuple(class_names), tuple(id_of[name] for name in class_names), unlisted)
-
-
 def _boxes(path: Path, records: list[Record], pictures: PictureList, classes: ClassTable) -> BoxColumns:
     """The records that can be read, as columns; the others are named in one warning per cause."""
     try:
@@ -221,6 +157,8 @@ def _boxes(path: Path, records: list[Record], pictures: PictureList, classes: Cl
     finite = np.isfinite(xywh).all(axis=1)
     unique, counts = np.unique(ids, return_counts=True)
     area = _numbers(path, records, "area")
+    crowds = np.nan_to_num(_numbers(path, records, "iscrowd"))
+    zero_area = (area == 0) & (xywh[:, 2:] > 0).all(axis=1)
     skipped: list[Skipped] = []
     for what, which in (
         ("have no finite bbox and are left out", ids[~finite]),
@@ -228,12 +166,13 @@ def _boxes(path: Path, records: list[Record], pictures: PictureList, classes: Cl
         ("are of a category which the file does not list and are left out", ids[labels < 0]),
         ("share their annotation id with another and are kept", unique[counts > 1]),
         ("have an area below 0, in whose place that of the box is taken", ids[area < 0]),
+        ("have an iscrowd that is neither 0 nor 1 and count as crowds", ids[(crowds != 0) & (crowds != 1)]),
+        ("have an area of 0, so COCO's numbers by size count them as small", ids[zero_area]),
         ("have a segmentation that cannot be drawn and are kept", ids[_undrawable(records, pictures, rows)]),
     ):
         skipped += warn_of_boxes(str(path), what, which.tolist())
     with np.errstate(over="ignore"):
         area = np.where(np.isfinite(area) & (area >= 0), area, xywh[:, 2] * xywh[:, 3])
-    crowd = np.nan_to_num(_numbers(path, records, "iscrowd")) != 0
     difficult, ignore = (_numbers(path, records, key) for key in ("difficult", "ignore"))
     difficult = np.nan_to_num(np.where(np.isnan(difficult), ignore, difficult)) != 0
     good = finite & (rows >= 0) & (labels >= 0)
@@ -242,7 +181,7 @@ def _boxes(path: Path, records: list[Record], pictures: PictureList, classes: Cl
         xywh=xywh[good],
         labels=labels[good],
         areas=area[good],
-        crowd=crowd[good],
+        crowd=crowds[good] != 0,
         difficult=difficult[good],
         ids=ids[good],
         skipped=tuple(skipped),

@@ -16,8 +16,10 @@ from jaxtyping import Bool, Float, Int
 from pycocotools import mask as rle
 
 from mbvision.data.boxes import PictureList, warn_of_boxes
-from mbvision.data.coco import Record, column, parse_document, picture_list, record_list
+from mbvision.data.coco import parse_document, picture_list
+from mbvision.data.coco_classes import real_categories
 from mbvision.data.coco_layout import find_annotations, find_images
+from mbvision.data.coco_records import Record, column, record_list
 from mbvision.data.coco_runs import run_lengths
 from mbvision.data.file_listing import find_named
 from mbvision.data.images import MAX_PIXELS
@@ -64,8 +66,9 @@ def coco_masks(
     file = find_annotations(Path(root), split)
     document = parse_document(file, polygons=True)
     pictures = picture_list(file, record_list(file, document, "images"))
-    label_of, scheme = _classes(file, record_list(file, document, "categories"), classes)
     records = record_list(file, document, "annotations", may_be_empty=True)
+    categories = real_categories(file, record_list(file, document, "categories"), records)
+    label_of, scheme = _classes(file, categories, classes)
     outlines = _outlines(file, records, pictures, label_of, train_crowds=crowds == "train", stacked=classes == "all")
     kept = _large_enough(file, records, pictures, label_of, min_area)
     folder = find_images(Path(root), split, file, pictures.file_names, images)

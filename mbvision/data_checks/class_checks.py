@@ -2,13 +2,14 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
 from mbvision.data_checks.findings import Finding
+from mbvision.data_checks.split_counts import idle_classes
 from mbvision.structures import BoxAnnotations, LabelAnnotations
 
 FEW_OBJECTS = 20
@@ -28,11 +29,15 @@ def amount(number: int, unit: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassCounts:
-    """How often each class is in a split, and what is counted: ``boxes``, ``pictures`` or ``pixels``."""
+    """How often each class is in a split, and what is counted: ``boxes``, ``pictures`` or ``pixels``.
+
+    ``idle`` are the boxes of each class whose boxes all are such as do not train.
+    """
 
     names: Sequence[str]
     counts: Int[np.ndarray, " C"]
     unit: str
+    idle: Mapping[str, int] = field(default_factory=dict)
 
 
 def count_classes(annotations: Any) -> ClassCounts | None:
@@ -45,12 +50,17 @@ def count_classes(annotations: Any) -> ClassCounts | None:
     own = np.array(annotations.category_ids) >= 0  # the others are classes of a network that the data set lacks
     counts = np.bincount(annotations.labels[annotations.usable], minlength=len(own))[own]
     names = tuple(name for name, known in zip(annotations.class_names, own, strict=True) if known)
-    return ClassCounts(names=names, counts=counts, unit="boxes")
+    return ClassCounts(names=names, counts=counts, unit="boxes", idle=idle_classes(annotations))
 
 
 def check_classes(by_split: Mapping[str, ClassCounts], sources: Mapping[str, str]) -> list[Finding]:
     """Compare the splits ``train`` and ``val``, either of which may be missing; ``sources`` name them to the user."""
     found = [finding for split, own in by_split.items() for finding in _unused(own, split, sources[split], by_split)]
+    for split, own in by_split.items():
+        found += [
+            Finding(cause="class_idle", split=split, file=sources[split], object=name, detail=amount(count, own.unit))
+            for name, count in own.idle.items()
+        ]
     if train := by_split.get("train"):
         found += _starved(train, sources["train"])
     if "train" in by_split and "val" in by_split:
@@ -66,7 +76,7 @@ def _unused(own: ClassCounts, split: str, source: str, by_split: Mapping[str, Cl
     """Classes that no split has anything of; told once, of the first split."""
     if split != next(iter(by_split)):
         return []
-    used = {name for counts in by_split.values() for name in _used(counts)}
+    used = {name for counts in by_split.values() for name in (*_used(counts), *counts.idle)}
     return [
         Finding(cause="class_unused", split=split, file=source, object=name) for name in own.names if name not in used
     ]

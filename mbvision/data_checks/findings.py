@@ -83,6 +83,10 @@ CAUSES: Mapping[str, Cause] = {
     ),
     "blank_picture": _warning("picture of a single colour", "take it out of the split"),
     "mask_ignored": _warning("mask that is ignored as a whole", "draw it, or take the picture out of the split"),
+    "class_idle": _warning(
+        "class of whose boxes none trains: all are crowds, difficult, empty or outside",
+        "set iscrowd or difficult to 0 where it does not mean a group, or an object that is hard to see",
+    ),
     "class_starved": _warning("class with too little to learn from", "add examples, or join it with another class"),
     "out_of_reach": _warning(
         "class whose boxes the anchors do not reach",

@@ -198,7 +198,8 @@ def rebuild(content: Mapping[str, Any], path: Path) -> tuple[Network, dict[str, 
             check_fit(build_network(config, sizes), weights)
         if config.get("input_size") is not None:
             eval_size(config)
-        network, tasks = build_network(config, sizes), build_tasks(config)
+        with torch.random.fork_rng(devices=[]):  # its random start is overwritten, and the caller's numbers are his own
+            network, tasks = build_network(config, sizes), build_tasks(config)
     except MBVisionError as error:
         raise CheckpointError(f"{path}: {error}") from error
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:

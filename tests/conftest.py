@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # some tests import onnxruntime directly
 torch.set_num_threads(1)  # for fixtures of modules, which come before those of tests
 

@@ -1,11 +1,14 @@
 """Text files are UTF-8 whatever the locale is, and text for a terminal never ends a command."""
 
 import ast
-from collections.abc import Iterator
+import io
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from mbvision.commands import run
 from mbvision.writing import replace_text
 
 ROOT = Path(__file__).parent.parent
@@ -68,3 +71,17 @@ def test_other_calls_are_left_alone(text: str) -> None:
 def test_text_files_hold_utf_8_and_names_that_the_locale_cannot_decode(tmp_path: Path) -> None:
     replace_text(tmp_path / "a.txt", "Straße \udcff")
     assert (tmp_path / "a.txt").read_bytes() == "Straße ".encode() + b"\xff"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "iso8859-1"])
+def test_a_name_that_the_terminal_lacks_is_printed_as_an_escape(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+    written = io.BytesIO()
+    terminal = io.TextIOWrapper(written, encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", terminal)
+
+    def show(arguments: Sequence[str]) -> None:
+        print("猫 \udcff 0.5")
+
+    assert run(show, []) == 0
+    assert written.getvalue() == b"\\u732b \\udcff 0.5\n"
+    assert terminal.errors == "strict"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mbvision.commands import benchmark, run
+from mbvision.commands import main
 
 if __name__ == "__main__":
-    sys.exit(run(benchmark.main, sys.argv[1:]))
+    main(["benchmark", *sys.argv[1:]])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mbvision.commands import check_data, run
+from mbvision.commands import main
 
 if __name__ == "__main__":
-    sys.exit(run(check_data.main, sys.argv[1:]))
+    main(["check_data", *sys.argv[1:]])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mbvision.commands import run, train
+from mbvision.commands import main
 
 if __name__ == "__main__":
-    sys.exit(run(train.main, sys.argv[1:]))
+    main(["train", *sys.argv[1:]])

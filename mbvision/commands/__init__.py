@@ -1,15 +1,14 @@
 """The commands: one module with a ``main`` each. ``mbvision NAME`` and ``python tools/NAME.py`` are the same."""
 
-import logging
 import os
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
 
 from mbvision import stopping
 from mbvision.commands.memory import keep_freed_memory
+from mbvision.commands.surroundings import any_text_on_stdout, messages_of_a_command, same_environment
 from mbvision.errors import MBVisionError
 from mbvision.writing import explain
 
@@ -24,14 +23,6 @@ COMMANDS = {
     "prepare_data": "unpack official archives, convert YOLO data sets",
     "doctor": "say what is installed, and what on this machine will hurt",
 }
-NOISE = (
-    r".*isinstance\(treespec, LeafSpec\)",  # lightning 2.6 under torch 2.15
-    r".*does not have many workers",  # loader.workers is the user's choice
-    r"Found \d+ module\(s\) in eval mode",  # freeze=backbone wants it so
-    r"This DataLoader will create",  # our own warning says it better
-    r"The number of training batches",  # log_every_n_steps with few batches
-)
-"""Warnings of libraries that tell a user nothing."""
 
 
 def run(command: Callable[[Sequence[str]], int | None], arguments: Sequence[str]) -> int:
@@ -39,16 +30,11 @@ def run(command: Callable[[Sequence[str]], int | None], arguments: Sequence[str]
 
     A user's mistake is one line on stderr and 2; so is a signal that asks to stop, and 130 for Ctrl-C, else 143.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    logging.captureWarnings(True)
-    keep_freed_memory()
-    for message in NOISE:
-        warnings.filterwarnings("ignore", message=message)
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-        logging.getLogger(name).propagate = False  # they have handlers of their own
-    for name in ("onnx_ir", "onnxscript", "coremltools"):  # every rewrite of a graph
-        logging.getLogger(name).setLevel(logging.WARNING)
+    with same_environment(), messages_of_a_command(), any_text_on_stdout():
+        return _run(command, arguments)
+
+
+def _run(command: Callable[[Sequence[str]], int | None], arguments: Sequence[str]) -> int:
     try:
         with stopping.listening():
             code = command(arguments) or 0
@@ -107,12 +93,13 @@ def one_line(error: MBVisionError) -> str:
     return text
 
 
-def main() -> None:
-    """The console script: ``mbvision NAME key=value ...``."""
-    arguments = sys.argv[1:]
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The console script: ``mbvision NAME key=value ...``, by default with the arguments of this process."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] not in COMMANDS:
         width = max(map(len, COMMANDS))
         lines = [f"  {name.ljust(width)}  {what}" for name, what in COMMANDS.items()]
         print("\n".join(["usage: mbvision COMMAND key=value ...", *lines, "mbvision COMMAND --help shows its keys"]))
         sys.exit(0 if not arguments or arguments[0] in ("-h", "--help") else 2)
+    keep_freed_memory()  # here, and not in `run`: it cannot be taken back, and this process has nothing else to do
     sys.exit(run(import_module(f"mbvision.commands.{arguments[0]}").main, arguments[1:]))

@@ -10,6 +10,7 @@ from mbvision.commands.compose import compose_config, expand_sweeps, wants_help
 from mbvision.commands.places import check_places
 from mbvision.commands.requeue import requeue, requeued_checkpoint
 from mbvision.commands.run_folder import check_writable, read_command, run_folder, write_config
+from mbvision.commands.surroundings import same_environment, same_torch
 from mbvision.errors import ConfigError
 from mbvision.stopping import Stopped
 
@@ -110,6 +111,8 @@ def compose_command(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]
     return compose_config("train", merged), merged
 
 
+@same_environment()
+@same_torch()
 def train(config: dict[str, Any], command: Sequence[str]) -> Mapping[str, Any]:
     """Run a configuration; the metrics of the best checkpoint, as in ``metrics.json``."""
     import lightning.pytorch as L  # slow to import

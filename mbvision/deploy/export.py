@@ -133,7 +133,8 @@ def prepare(
     ).eval()
     stride = max(spec.stride for spec in network.backbone.features.values())
     text = metadata(about, size, stride=stride, outputs=deployed.outputs)
-    example = torch.rand(max(batch, 2) if "batch" in axes else batch, 3, *size)
+    shape = (max(batch, 2) if "batch" in axes else batch, 3, *size)
+    example = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     return Plan(chosen, deployed, about, text, example, size, axes)
 
 

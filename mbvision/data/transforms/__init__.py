@@ -2,7 +2,3 @@
 
 Nothing here is random by itself: the caller passes each sample's seed.
 """
-
-import os
-
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else it asks the package index for news at import

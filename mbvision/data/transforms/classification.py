@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal, get_args
 
-import albumentations as A
 import numpy as np
 import torch
 from jaxtyping import UInt8
@@ -13,6 +12,7 @@ from torchvision.transforms import InterpolationMode, v2
 
 from mbvision.data.transforms.colour import ColourDistortion
 from mbvision.data.transforms.fit import Fit
+from mbvision.data.transforms.library import A
 from mbvision.data.transforms.pipeline import TrainTransform
 from mbvision.data.transforms.window import FILL, Array, Window
 from mbvision.errors import ConfigError

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-import albumentations as A
 import cv2
 import numpy as np
+
+from mbvision.data.transforms.library import A
 
 Array = np.ndarray[Any, Any]
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)

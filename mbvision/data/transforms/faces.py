@@ -1,10 +1,10 @@
 """Faces' augmentation: a frame a little larger or smaller and elsewhere, flip, mild colours."""
 
-import albumentations as A
 import numpy as np
 
 from mbvision.data.transforms.colour import ColourDistortion
 from mbvision.data.transforms.fit import Fit
+from mbvision.data.transforms.library import A
 from mbvision.data.transforms.pipeline import TrainTransform
 from mbvision.data.transforms.window import Array, Window
 from mbvision.errors import ConfigError

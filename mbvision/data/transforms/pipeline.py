@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import albumentations as A
 import numpy as np
 import torch
 
+from mbvision.data.transforms.library import A
 from mbvision.structures import Sample
 
 

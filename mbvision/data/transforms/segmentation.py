@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-import albumentations as A
 import numpy as np
 
 from mbvision.data.transforms.colour import ColourDistortion
 from mbvision.data.transforms.fit import Fit, fit_scale
+from mbvision.data.transforms.library import A
 from mbvision.data.transforms.pipeline import TrainTransform
 from mbvision.data.transforms.window import Array, Window
 from mbvision.errors import ConfigError

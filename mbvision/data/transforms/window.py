@@ -3,12 +3,12 @@
 from abc import abstractmethod
 from typing import Any
 
-import albumentations as A
 import cv2
 import numpy as np
 from jaxtyping import UInt8
 
 from mbvision.data.transforms.fit import Fit, fitted
+from mbvision.data.transforms.library import A
 from mbvision.structures import IGNORE
 
 Array = np.ndarray[Any, Any]

@@ -1,12 +1,15 @@
 """Files are there whole or not at all, and what goes wrong with one that is written names it."""
 
 import errno
+import fcntl
 import hashlib
+import logging
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 REMEDIES = {
     errno.ENOSPC: "free some space there, or name another folder",
@@ -16,6 +19,8 @@ REMEDIES = {
     errno.EACCES: "name a folder that can be written",
     errno.EPERM: "name a folder that can be written",
 }
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -82,6 +87,37 @@ def temporary_of(path: Path) -> Path:
     # ext4, XFS, APFS and NTFS allow 255 bytes or characters; 30 of them are ours.
     name = path.name if len(os.fsencode(path.name)) <= 225 else hashlib.sha256(os.fsencode(path.name)).hexdigest()[:32]
     return path.with_name(f".{name}.{os.getpid()}.partial")
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold the lock of ``path``, an empty file that is there as long. The system takes it from a process that dies.
+
+    Raises:
+        BlockingIOError: another process holds it.
+    """
+    while True:
+        with path.open("ab") as file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno in (errno.EAGAIN, errno.EACCES):
+                    raise BlockingIOError(errno.EAGAIN, "held by another process", str(path)) from error
+                logger.warning("%s: the file system has no locks (%s): work there alone", path.parent, error.strerror)
+            if not _is_open_file(path, file):
+                continue  # its last holder has removed it between the two calls above
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def _is_open_file(path: Path, file: IO[bytes]) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def explain(error: OSError) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from mbvision.commands.compose import compose_config, expand_sweeps, wants_help
 from mbvision.commands.places import check_places
 from mbvision.commands.requeue import requeue, requeued_checkpoint
-from mbvision.commands.run_folder import check_writable, read_command, run_folder, write_config
+from mbvision.commands.run_folder import claimed, read_command, run_folder, write_config
 from mbvision.commands.surroundings import same_environment, same_torch
 from mbvision.errors import ConfigError
 from mbvision.stopping import Stopped
@@ -115,6 +115,16 @@ def compose_command(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]
 @same_torch()
 def train(config: dict[str, Any], command: Sequence[str]) -> Mapping[str, Any]:
     """Run a configuration; the metrics of the best checkpoint, as in ``metrics.json``."""
+    from mbvision.commands import resuming
+
+    resume = Path(config["resume"]) if config["resume"] else None
+    if resume:
+        resuming.check_resumable(config, resume)
+    with claimed(config) as folder:
+        return _train_in(folder, config, command, resume)
+
+
+def _train_in(folder: Path, config: dict[str, Any], command: Sequence[str], resume: Path | None) -> Mapping[str, Any]:
     import lightning.pytorch as L  # slow to import
     import torch
 
@@ -126,11 +136,6 @@ def train(config: dict[str, Any], command: Sequence[str]) -> Mapping[str, Any]:
     from mbvision.commands.total_batch import check_total_batch
     from mbvision.engine.signals import ending_together
 
-    resume = Path(config["resume"]) if config["resume"] else None
-    if resume:
-        resuming.check_resumable(config, resume)
-    folder = run_folder(config)
-    check_writable(folder)
     if resume:
         resuming.take_along(resume, folder)
     L.seed_everything(config["seed"], verbose=False)

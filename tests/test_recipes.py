@@ -7,9 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from torchvision.models import get_model_weights
 
+from mbvision import checkpoint
+from mbvision.build import build_network
 from mbvision.commands.compose import compose_config, conf_folder, flatten
+from mbvision.commands.fitting import load_start
+from mbvision.commands.total_batch import batches_a_step
+from mbvision.data.voc_masks import VOC_MASK_CLASSES
+from mbvision.network import Network
+from mbvision.weights.published import fitting_settings, published
 
 OURS = ("demo", "camvid")
 RECIPES = sorted(path.stem for path in (conf_folder() / "experiment").glob("*.yaml"))
@@ -76,3 +85,52 @@ def test_every_value_is_the_sources_or_has_a_reason(name: str) -> None:
         else:
             assert entry["in"] in sources()["files"] and entry.keys() <= {"ours", "source", "in", "says", "why"}, key
             assert entry["source"] == entry["ours"] or entry.get("why"), key
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_recipe_trains_its_total_batch_on_one_device_too(name: str) -> None:
+    config = compose_config("train", [f"experiment={name}", "trainer.devices=1"])
+    batch, total = config["loader"]["batch_size"], config["loader"]["total_batch_size"]
+    assert batches_a_step(config) * batch == total
+
+
+FETCHED = [name for name in PUBLISHED if sources()["recipes"][name]["backbone.weights"]["ours"]]
+
+
+@pytest.mark.parametrize("name", FETCHED)
+def test_start_weights_of_torchvision_fit_the_recipe(name: str) -> None:
+    config = compose_config("train", [f"experiment={name}"])
+    library, _, weights = config["backbone"]["weights"].partition(":")
+    architecture = config["backbone"]["_target_"].rpartition(".")[2]
+    assert library == "torchvision" and weights in get_model_weights(architecture).__members__
+    network = build_network(config, dict.fromkeys(config["heads"], 3))
+    (settings,) = fitting_settings(network, published("torchvision", architecture))  # refused where they would be
+    assert list(settings.mean) == config["normalize"]["mean"] and list(settings.std) == config["normalize"]["std"]
+
+
+def test_the_checkpoints_that_the_voc_recipe_builds_on_fit_one_another(tmp_path: Path) -> None:
+    masks = {"segmentation": VOC_MASK_CLASSES}
+    chain = [
+        ("imagenet_mobilenet_v2", "backbone.weights", {"classification": ("cat", "dog")}),
+        ("coco_deeplabv3_mobilenet_v2", "backbone.weights", masks),
+        ("voc_deeplabv3_mobilenet_v2", "pretrained", masks),
+    ]
+    before: Network | None = None
+    for name, key, classes in chain:
+        start = [] if before is None else [f"{key}={tmp_path / 'before.ckpt'}"]
+        config = compose_config("train", [f"experiment={name}", "backbone.width=0.35", *start])
+        network = build_network(config, {head: len(names) for head, names in classes.items()})
+        load_start(network, config, classes)
+        if before is not None:
+            part = "backbone." if key == "backbone.weights" else ""
+            own = network.state_dict()
+            given = {k: v for k, v in before.state_dict().items() if k.startswith(part) and k in own}
+            assert len(given) > 200 and all(torch.equal(own[k], v) for k, v in given.items())
+        for module in network.modules():
+            if isinstance(module, torch.nn.Conv2d):
+                torch.nn.init.normal_(module.weight)  # as if it had been trained
+        state = {f"network.{k}": v for k, v in network.state_dict().items()}
+        checkpoint.write(
+            tmp_path / "before.ckpt", {"state_dict": state, "mbvision": checkpoint.description(config, classes)}
+        )
+        before = network

@@ -72,8 +72,8 @@ def test_the_checkpoint_is_exported_once_and_gives_its_own_numbers(
     segmenter: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = fastest.folder_of(segmenter)
-    assert {path.name for path in folder.iterdir()} == {"network.onnx", "choice.json"}
-    times = json.loads((folder / "choice.json").read_text())
+    assert {path.name for path in folder.iterdir()} == {"network.onnx", "choice-1.json"}
+    times = json.loads((folder / "choice-1.json").read_text())
     assert set(times) == {"torch", "onnx"} and min(times.values()) > 0
     monkeypatch.setattr(fastest, "export", no_export)
     kept, plain = mbvision.load(segmenter, device="cpu", runtime="onnx"), mbvision.load(segmenter, device="cpu")
@@ -94,7 +94,7 @@ def test_the_fastest_is_taken_and_said_in_one_line(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    (fastest.folder_of(segmenter) / "choice.json").unlink()
+    (fastest.folder_of(segmenter) / "choice-1.json").unlink()
     monkeypatch.setattr(fastest, "_measured", lambda *_: {slow: 8.0, fast: 2.0})
     model = mbvision.load(segmenter, device="cpu", runtime="auto", pictures=fastest.WORTH)
     said = f"runtime=auto: {fast}, the fastest here (a picture: {fast} 2.0 ms, {slow} 8.0 ms)"
@@ -150,7 +150,7 @@ def test_a_file_that_was_damaged_in_the_cache_is_made_anew(
     runtime: str, segmenter: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = fastest.folder_of(segmenter)
-    (folder / "choice.json").write_text('{"torch": 8.0, "onnx": 2.0}')
+    (folder / "choice-1.json").write_text('{"torch": 8.0, "onnx": 2.0}')
     (folder / "network.onnx").write_bytes((folder / "network.onnx").read_bytes()[:999])
     model = mbvision.load(segmenter, device="cpu", runtime=runtime)
     assert isinstance(model.network, ExportedNetwork) and len(model.predict([picture()])) == 1

@@ -33,7 +33,8 @@ Score masks of another program: python tools/evaluate.py predictions=FOLDER data
                           samples/; default: evaluation/ beside the checkpoint
   samples=16              pictures of predictions beside the ground truth
   runtime=torch           onnx, openvino, or auto for the fastest: the checkpoint is exported for it once
-  loader.batch_size=16    loader.workers=2      device=auto"""
+  loader.batch_size=16    loader.workers=2      device=auto
+  threads=4               of the processor; default: one a core"""
 
 logger = logging.getLogger(__name__)
 
@@ -53,8 +54,10 @@ def main(arguments: Sequence[str]) -> int:
         metrics = score_file(config)
     elif config["checkpoint"]:
         from mbvision.commands.scoring import score_checkpoint  # slow to import
+        from mbvision.commands.threads import computing_on
 
-        metrics = score_checkpoint(config)
+        with computing_on(config["threads"]):
+            metrics = score_checkpoint(config)
     else:
         raise ConfigError("say what to score: checkpoint=PATH, or predictions=PATH with annotations= or data=")
     if config["output"]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mbvision.commands.compose import compose_config, wants_help
+from mbvision.commands.threads import computing_on
 from mbvision.errors import ConfigError
 
 HELP = """\
@@ -23,6 +24,7 @@ Export a checkpoint: python tools/export.py checkpoint=best.ckpt format=onnx out
   input_size=320          or [height,width]; default: the checkpoint's
   dynamic=[batch]         what of the input is not fixed: batch, height, width (onnx, openvino, torch_export), or []
   batch=1                 images at a time, where that is fixed
+  threads=4               of the processor, to compare and to score; default: one a core
   data=coco               also score network and file on data.root=FOLDER, split=NAME (default data.val_split)
 
   quantize=int8           in 8 bits (onnx, openvino, executorch); OUTPUT.sensitivity.json says what that does, by layer
@@ -66,19 +68,20 @@ def main(arguments: Sequence[str]) -> int:
         raise ConfigError(f"output={output} is the checkpoint itself; give another file")
     refuse_unused({one.partition("=")[0].partition(".")[0] for one in arguments}, name, int8=bool(config["quantize"]))
     data = [one for one in arguments if one.startswith(("data=", "data."))]
-    if name in WEIGHTS:
-        write_weights(source, output, name)
-    elif config["quantize"]:
-        write_int8(config, name, data)
-    else:
-        write_network(config, name, data)
+    with computing_on(config["threads"]):
+        if name in WEIGHTS:
+            write_weights(source, output, name)
+        elif config["quantize"]:
+            write_int8(config, name, data)
+        else:
+            write_network(config, name, data)
     return 0
 
 
 def refuse_unused(given: Collection[str], name: str, *, int8: bool) -> None:
     """Raise ConfigError for a key (of ``data.root`` the first word) that was given and would do nothing."""
     without: list[tuple[bool, Sequence[str], str]] = [
-        (name in WEIGHTS, (*GRAPH, "data"), f"format={name} writes the weights alone"),
+        (name in WEIGHTS, (*GRAPH, "data", "threads"), f"format={name} writes the weights alone"),
         (name == "coreml", ("data",), "format=coreml runs on macOS alone, and is not scored"),
         (not int8, INT8, "goes with quantize=int8"),
         ("data" not in given, SCORED, "goes with data=, on which network and file are scored"),

@@ -4,7 +4,7 @@ import glob
 import itertools
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from mbvision.commands.compose import compose_config, wants_help
+from mbvision.commands.threads import computing_on
 from mbvision.errors import ConfigError, ImageError, VideoError
 from mbvision.writing import replace_text
 
@@ -32,6 +33,7 @@ Predict on pictures and videos: python tools/predict.py checkpoint=best.ckpt sou
   device=auto             cpu, cuda, cuda:1, mps
   runtime=auto            on the processor the fastest of torch, onnx (ONNX Runtime) and openvino, those that are
                           installed; for 500 pictures or frames and more the checkpoint is exported for them once
+  threads=4               of the processor; default: one a core
   precision=float32       bf16: OpenVINO's, coarser and faster where the processor has it
 
 In Python: model = mbvision.load("best.ckpt"); result = model.predict("picture.jpg")
@@ -48,6 +50,12 @@ def main(arguments: Sequence[str]) -> int:
         print(HELP)
         return 0
     config = compose_config("predict", arguments)
+    with computing_on(config["threads"]):
+        return predict(config)
+
+
+def predict(config: Mapping[str, Any]) -> int:
+    """Predict by a configuration; gives the exit code."""
     threshold, save = config["score_threshold"], _kinds(config["save"])
     output = Path(config["output"])
     pictures, videos = ([], []) if config["source"].startswith("camera:") else find_sources(config["source"])

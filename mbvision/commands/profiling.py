@@ -80,6 +80,7 @@ def node_times(file: Path, images: np.ndarray, threads: int) -> dict[tuple[str, 
     onnxruntime = import_onnxruntime("the cost of layers")
     options = onnxruntime.SessionOptions()
     options.log_severity_level, options.intra_op_num_threads = 3, threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.enable_profiling = True
     with tempfile.TemporaryDirectory() as folder:
         options.profile_file_prefix = str(Path(folder) / "profile")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -39,12 +40,13 @@ class ExecuTorch(Runtime):
 
     def __init__(self, path: Path, *, threads: int | None = None) -> None:
         require("executorch", str(path))
+        from executorch.extension.pybindings import portable_lib
         from executorch.runtime import Runtime as Program
 
-        if threads:
-            from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
-
-            _unsafe_reset_threadpool(threads)  # of the whole process: unsafe only while something runs
+        wanted = threads or torch.get_num_threads()
+        if portable_lib._threadpool_get_thread_count() != wanted:
+            portable_lib._unsafe_reset_threadpool(wanted)  # of the whole process: unsafe only while something runs
+        self.lock = Lock()  # a method holds the tensors of one call
         try:
             self.program = Program.get().load_program(path)
             self.method: Any = self.program.load_method("forward")
@@ -60,5 +62,6 @@ class ExecuTorch(Runtime):
 
     def run(self, images: Images) -> dict[str, np.ndarray]:
         """The outputs by name; the file itself only has them in their order."""
-        found = self.method.execute([torch.from_numpy(images)])
-        return {name: value.numpy().copy() for name, value in zip(self.names, found, strict=True)}
+        with self.lock:
+            found = self.method.execute([torch.from_numpy(images)])
+            return {name: value.numpy().copy() for name, value in zip(self.names, found, strict=True)}

@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from jaxtyping import Float
-from torch import Tensor, inference_mode, nn
+from torch import Tensor, get_num_threads, inference_mode, nn
 
 from mbvision import __version__, checkpoint
 from mbvision.deploy import openvino
@@ -134,13 +134,13 @@ def _open_kept(path: Path, runtime: str, opened: Callable[[Path], Runtime]) -> R
 
 
 def _fastest(path: Path, *, worth: bool) -> Model:
-    """The choice is kept beside the files: what it was measured by, and the milliseconds."""
+    """The choice is kept beside the files, for each number of threads: what was measured, and the milliseconds."""
     names = installed()
     if not names:
         logger.info('runtime=auto: torch, as no other is installed; pip install "mbvision[onnx]" for a faster one')
         return open_model(path)
     folder = folder_of(path)
-    noted = folder / "choice.json"
+    noted = folder / f"choice-{get_num_threads()}.json"  # a runtime that wins on one thread may lose on more
     times = _read(noted)
     if times is None and not worth:
         logger.info(

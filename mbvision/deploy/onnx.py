@@ -82,14 +82,15 @@ def _suppress() -> Any:
 
 
 class OnnxRuntime(Runtime):
-    """ONNX Runtime on the processor."""
+    """ONNX Runtime on the processor; its sessions may be called from several threads."""
 
     def __init__(self, path: Path, *, threads: int | None = None) -> None:
         onnxruntime = import_onnxruntime(str(path))
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors: they come as exceptions too
-        if threads:
-            options.intra_op_num_threads = threads
+        options.intra_op_num_threads = threads or torch.get_num_threads()
+        # Idle threads would wait for work at full load, and take the processor from decoding and drawing.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's own kinds have no common base

@@ -4,9 +4,11 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from mbvision.deploy import onnx
@@ -77,10 +79,9 @@ class OpenVino(Runtime):
         import openvino
 
         hint = PRECISIONS[precision]
-        self.path, self.core = path, openvino.Core()
+        self.path, self.core, self.lock = path, openvino.Core(), Lock()  # a compiled model has one request
         self.settings: dict[str, object] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
-        if threads:
-            self.settings["INFERENCE_NUM_THREADS"] = threads
+        self.settings["INFERENCE_NUM_THREADS"] = threads or torch.get_num_threads()
         if precision == "bf16" and "BF16" not in self.core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise ConfigError("precision=bf16: this processor has no bfloat16; leave it out")
         if not path.with_suffix(".bin").is_file():
@@ -97,8 +98,9 @@ class OpenVino(Runtime):
 
     def run(self, images: Images) -> dict[str, np.ndarray]:
         """The outputs by name."""
-        found = self._compiled_for(images.shape)(images, share_outputs=True)
-        return {name: np.array(found[place]) for place, name in enumerate(self.names)}
+        with self.lock:
+            found = self._compiled_for(images.shape)(images, share_outputs=True)
+            return {name: np.array(found[place]) for place, name in enumerate(self.names)}
 
     def _compiled_for(self, shape: tuple[int, ...]) -> Any:
         """Compiled for this shape alone: in 8 bits SSDLite takes a tenth less time so. After `SHAPES` one for any."""

@@ -23,7 +23,10 @@ def shape_of(sides: Sequence[Any]) -> Shape:
 
 
 class Runtime(ABC):
-    """One file made ready to run; ``shape`` is (images, height, width) of its input, None for what is not fixed."""
+    """One file made ready to run; ``shape`` is (images, height, width) of its input, None for what is not fixed.
+
+    It computes on ``threads``, by default on as many as torch does, and may be called from several threads at once.
+    """
 
     metadata: Mapping[str, str]
     shape: Shape

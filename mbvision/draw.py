@@ -115,7 +115,8 @@ def grid(images: Sequence[UInt8[np.ndarray, "H W 3"]], columns: int) -> UInt8[np
 
 def save_image(path: Path, image: UInt8[np.ndarray, "H W 3"] | UInt8[np.ndarray, "H W"]) -> None:
     """Write an RGB or gray picture in the format of its suffix; the file is there whole or not at all."""
-    done, data = cv2.imencode(path.suffix, image[..., ::-1] if image.ndim == 3 else image)
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image  # a reversed view takes twice the time
+    done, data = cv2.imencode(path.suffix, bgr)
     if not done:
         raise OSError(f"{path}: the picture cannot be encoded as {path.suffix}")
     with replacing(path) as temporary:

@@ -273,3 +273,21 @@ def test_the_faults_of_two_real_sets_are_found(name: str, test_data: Path, tmp_p
             f"raccoon-{late}.jpg": True for late, _ in pairs
         }
         assert all(f"raccoon-{early}.jpg" in details[f"raccoon-{late}.jpg"] for late, early in pairs)
+
+
+def test_images_in_training_and_validation_are_found_without_opening_one_and_across_sets(tmp_path: Path) -> None:
+    root = write_coco(tmp_path / "set")
+    keys = ["data=coco", f"data.root={root}", "data.train_split=train", "images=false"]
+    report = doctor(tmp_path, *keys, "data.val_split=train")
+    found = [f for f in report["findings"] if f["cause"] == "same_picture_across"]
+    assert len(found) == 7 and {(f["split"], f["detail"]) for f in found} == {("val", "the same file")}
+    alike = doctor(tmp_path, *keys, "data.val_split=val", f"data.images={root}/train")
+    assert sum(f["cause"] == "same_picture_across" for f in alike["findings"]) == 3
+    assert not any(
+        f["cause"] == "same_picture_across" for f in doctor(tmp_path, *keys, "data.val_split=val")["findings"]
+    )
+    one = f"{{name: coco, root: {root}, train_split: train, val_split: val, tasks: [detection]}}"
+    other = f"{{name: coco, root: {root}, train_split: val, val_split: train, tasks: [detection]}}"
+    across = doctor(tmp_path, f"data.sets=[{one},{other}]", "images=false")
+    details = [f["detail"] for f in across["findings"] if f["cause"] == "same_picture_across"]
+    assert details == ["the same file as in the training split of another set"] * (3 + 7)

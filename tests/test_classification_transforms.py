@@ -1,6 +1,7 @@
 """Crops, policies and mixing of classification; the evaluation's centre crop beside torchvision's."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -227,6 +228,9 @@ class Numbers(Reader):
         return {
             "classification": LabelAnnotations(class_names=("a", "b", "c"), image_ids=tuple(range(11)), labels=labels)
         }
+
+    def path(self, index: int) -> Path:
+        return Path(str(index))
 
     def read(self, index: int) -> Sample:
         image = np.random.default_rng(index).integers(0, 256, (40, 40, 3), dtype=np.uint8)

@@ -138,7 +138,7 @@ def test_the_proposed_keys_are_keys_of_training(tmp_path: Path) -> None:
 
 def test_the_faults_that_the_benchmark_plants_are_found(tmp_path: Path) -> None:
     planted = write(tmp_path / "train.json", 200, 5000)
-    reader = coco_boxes(tmp_path, "train")
+    reader = coco_boxes({"root": tmp_path, "images": None}, "train")
     report = check_annotations({"train": reader.truth}, {"train": "train"}, None)
     counts = {cause: len(group) for cause, group in by_cause(report.findings).items()}
     assert set(planted) == set(FAULTS) and min(planted.values()) > 0

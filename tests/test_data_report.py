@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,10 @@ import pytest
 from mbvision.build import build_network
 from mbvision.commands import data_report, fitting, run, train
 from mbvision.data.coco import load_coco
+from mbvision.data.image_folder import image_folder
 from mbvision.data_checks.class_checks import check_classes, count_classes
 from mbvision.data_checks.findings import CAUSES
+from mbvision.data_checks.same_files import check_same_files, same_files
 from mbvision.data_checks.split_counts import count_line
 from mbvision.errors import DataError
 from tests.fault_sets import box, faulty_coco, instances, picture, save
@@ -99,3 +102,41 @@ def test_boxes_that_do_not_train_are_counted_by_one_reason_each(tmp_path: Path) 
         "2 images, 8 boxes, of which 7 do not train (2 crowd, 1 difficult, 1 without area, 1 outside their image, "
         "2 not to be read), 1 images without a box"
     )
+
+
+@pytest.mark.parametrize(
+    ("change", "shared"),
+    [
+        (lambda root: {}, 0),
+        (lambda root: {"val_split": "train"}, 7),
+        (lambda root: {"images": str(root / "train")}, 3),  # names are alike in both splits
+    ],
+)
+def test_validation_on_training_files_is_reported_when_training_starts(
+    tmp_path: Path, change: Callable[[Path], dict[str, str]], shared: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = write_coco(tmp_path / "set")
+    settings = config(root)
+    settings["data"] |= change(root)
+    readers = fitting.build_readers(settings)
+    caplog.clear()
+    data_report.tell_findings(settings, build_network(settings, {"detection": 1}), *readers)
+    told = [message for message in caplog.messages if "files that training reads too" in message]
+    assert len(told) == bool(shared)
+    if shared:
+        assert told[0].startswith(
+            f"data: {shared} of {len(readers[1])} validation images are files that training reads"
+        )
+
+
+def test_links_and_other_sets_do_not_hide_that_a_file_is_shared(tmp_path: Path) -> None:
+    for set_name in ("a", "b"):
+        for split in ("train", "val"):
+            save(picture(len(set_name + split)), tmp_path / set_name / split / "cat" / f"{set_name}{split}.jpg")
+    (tmp_path / "b" / "val" / "cat" / "other name.jpg").symlink_to(tmp_path / "a" / "train" / "cat" / "atrain.jpg")
+    names = ("atrain", "aval", "bval")
+    readers = {name: image_folder(root=tmp_path / name[0], split=name[1:]) for name in names}
+    assert same_files(readers["atrain"], readers["aval"]) == []
+    assert same_files(readers["atrain"], readers["bval"]) == [1]
+    (finding,) = check_same_files({"val": readers["bval"]}, {"train": readers["atrain"]})
+    assert finding.cause == "same_picture_across" and finding.picture == 1 and "of another set" in finding.detail

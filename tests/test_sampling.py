@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,6 +31,9 @@ class Pictures(Reader):
     @property
     def truth(self) -> dict[str, object]:
         return {}
+
+    def path(self, index: int) -> Path:
+        return Path(str(index))
 
     def read(self, index: int) -> Sample:
         if index in self.bad:

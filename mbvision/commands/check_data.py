@@ -52,6 +52,8 @@ def main(arguments: Sequence[str]) -> int:
         results.append(SetCheck({**config, "data": {**data, "sets": None}}, tasks))
     for result in results:
         result.run()
+    for result in results:
+        result.compare([other for other in results if other is not result])
         print("\n".join(result.lines()))
     if config["output"]:
         replace_text(Path(config["output"]), json.dumps(_report(results), indent=1))
@@ -84,6 +86,7 @@ class SetCheck:
         """Read the annotations and check them, then the pictures."""
         from mbvision.commands.data_report import head_anchors, meta_network  # slow to import
         from mbvision.data_checks.check_set import check_annotations, check_pictures
+        from mbvision.data_checks.same_files import check_same_files
 
         if "detection" in self.tasks:
             self.head = head_anchors(self.config, meta_network(self.config))
@@ -93,11 +96,19 @@ class SetCheck:
         report = check_annotations(truths, self.sources, self.head)
         self.findings += report.findings
         self.reach = report.reach
+        self.findings += check_same_files(self.readers, self.readers)
         if self.config["images"] and self.readers:
             workers = self.config["loader"]["workers"]
             pictures = check_pictures(self.readers, self.sources, workers=workers, progress=True)
-            self.findings += pictures.findings
+            known = {(f.cause, f.split, f.picture) for f in self.findings if f.cause == "same_picture_across"}
+            self.findings += [f for f in pictures.findings if (f.cause, f.split, f.picture) not in known]
             self.seen = pictures.seen
+
+    def compare(self, others: "Sequence[SetCheck]") -> None:
+        """Find the validation images that are training images of other sets."""
+        from mbvision.data_checks.same_files import check_same_files
+
+        self.findings += [found for other in others for found in check_same_files(self.readers, other.readers)]
 
     def _read(self, split: str) -> None:
         from mbvision.build import build_reader
@@ -107,7 +118,7 @@ class SetCheck:
         with warnings_of_readers(split, self.sources[split]) as told:
             try:
                 if self._needs_no_pictures():
-                    self.readers[split] = coco_boxes(Path(self.data["root"]), self.data[f"{split}_split"])
+                    self.readers[split] = coco_boxes(self.data, self.data[f"{split}_split"])
                 else:
                     self.readers[split] = build_reader(self.data, f"{split}_split", tasks=self.tasks)
             except (AnnotationError, ImageError) as error:
@@ -152,6 +163,7 @@ class SetCheck:
 
     def _size(self, split: str) -> str:
         from mbvision.data_checks.class_checks import amount, id_gaps
+        from mbvision.data_checks.split_counts import training_text
         from mbvision.structures import BoxAnnotations
 
         if split not in self.readers:
@@ -162,6 +174,7 @@ class SetCheck:
         if isinstance(boxes, BoxAnnotations):
             empty = int((boxes.offsets[1:] == boxes.offsets[:-1]).sum())
             parts.append(f"{amount(len(boxes.labels), 'boxes')} of {amount(len(boxes.class_names), 'classes')}")
+            parts.append(f"of which {training_text(boxes)}")
             parts += [f"pictures without a box: {empty}"] * bool(empty)
             gaps = [str(a) if a == b else f"{a} to {b}" for a, b in id_gaps(boxes)]
             parts += [f"category ids without {', '.join(gaps[:10])}{', ...' * (len(gaps) > 10)}"] * bool(gaps)

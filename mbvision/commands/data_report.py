@@ -10,9 +10,11 @@ import torch
 from mbvision.build import Config, build_network, input_size
 from mbvision.commands.run_folder import first_process
 from mbvision.data.base import Reader
+from mbvision.data.file_listing import shown
 from mbvision.data_checks.check_set import Report, check_annotations
 from mbvision.data_checks.findings import CAUSES, by_cause, counted
 from mbvision.data_checks.reach_checks import HeadAnchors
+from mbvision.data_checks.same_files import same_files
 from mbvision.data_checks.split_counts import count_line, idle_classes
 from mbvision.heads.ssdlite import SSDLite
 from mbvision.network import Network
@@ -86,6 +88,12 @@ def tell_findings(config: Config, network: Network, train_reader: Reader, val_re
         for name, count in idle_classes(boxes).items() if isinstance(boxes, BoxAnnotations) else ():
             text = "data: %s (%s): class %r has %d boxes of which none %s: all are crowds, difficult, empty or outside"
             logger.warning(text, split, sources[split], name, count, "trains" if split == "train" else "is scored")
+    if val_reader is not train_reader and (shared := same_files(train_reader, val_reader)):
+        logger.warning(
+            "data: %d of %d validation images are files that training reads too (%s): the scores say nothing about new"
+            " images; check data.val_split= and data.images=",
+            *(len(shared), len(val_reader), shown([str(val_reader.path(index)) for index in shared[:4]])),
+        )
     for line in short_lines(check_annotations(truths, sources, head_anchors(config, network), quick=True)):
         logger.warning("%s", line)
 

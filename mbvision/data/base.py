@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mbvision.structures import Sample
@@ -21,6 +22,10 @@ class Reader(ABC):
     @abstractmethod
     def __len__(self) -> int:
         """The number of samples."""
+
+    @abstractmethod
+    def path(self, index: int) -> Path:
+        """The file of image ``index``."""
 
     @abstractmethod
     def read(self, index: int) -> Sample:

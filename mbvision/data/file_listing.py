@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from urllib.parse import unquote
 
@@ -243,3 +244,14 @@ def find_stems(folder: Path, stems: Sequence[str], suffixes: Sequence[str]) -> l
     return [
         next((file for suffix in suffixes if (file := files.find(stem + suffix)) is not None), None) for stem in stems
     ]
+
+
+def real_path(path: Path) -> str:
+    """The file with links followed; folders are resolved once."""
+    joined = os.path.join(_real_folder(path.parent), path.name)
+    return os.path.realpath(joined) if os.path.islink(joined) else joined
+
+
+@lru_cache(maxsize=64)
+def _real_folder(folder: Path) -> str:
+    return os.path.realpath(folder)

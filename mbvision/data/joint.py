@@ -1,11 +1,9 @@
 """Data sets side by side: boxes and masks of the same pictures, and sets with different labels one after the other."""
 
 import logging
-import os
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import torch
 
 from mbvision.data.base import Reader
 from mbvision.data.boxes import BoxReader
+from mbvision.data.file_listing import real_path
 from mbvision.data.masks import MaskReader
 from mbvision.errors import ConfigError
 from mbvision.structures import (
@@ -39,8 +38,8 @@ class JointReader(Reader):
     def __init__(self, boxes: BoxReader, masks: MaskReader) -> None:
         self.class_names: Mapping[str, Sequence[str]] = {**boxes.class_names, **masks.class_names}
         self._boxes, self._masks = boxes, masks
-        mask_at = {_real_path(masks.path(index)): index for index in range(len(masks))}
-        pairs = [(index, mask_at.pop(_real_path(boxes.path(index)), None)) for index in range(len(boxes))]
+        mask_at = {real_path(masks.path(index)): index for index in range(len(masks))}
+        pairs = [(index, mask_at.pop(real_path(boxes.path(index)), None)) for index in range(len(boxes))]
         self._pairs: list[tuple[int | None, int | None]] = [*pairs, *((None, index) for index in mask_at.values())]
         if not any(mask is not None for _, mask in pairs):
             _logger.warning("%s: no picture of this folder has boxes and a mask", boxes.path(0).parent)
@@ -121,13 +120,22 @@ class MixedReader(Reader):
         """The readers of the sets."""
         return self._readers
 
-    def read(self, index: int) -> Sample:
-        """A sample of the set that this position falls in."""
+    def path(self, index: int) -> Path:
+        """The file of one image."""
+        position, place = self._place(index)
+        return self._readers[position].path(place)
+
+    def _place(self, index: int) -> tuple[int, int]:
+        """The set that this position falls in, and where it is there."""
         if not 0 <= index < len(self):
             raise IndexError(index)
         position = bisect_right(self._ends, index)
-        reader = self._readers[position]
-        sample = reader.read(index - (self._ends[position] - len(reader)))
+        return position, index - (self._ends[position] - len(self._readers[position]))
+
+    def read(self, index: int) -> Sample:
+        """A sample of the set that this position falls in."""
+        position, place = self._place(index)
+        sample = self._readers[position].read(place)
         prefix = self._prefixes[position]
         return _with_id(sample, f"{prefix}{sample.target.image_id}") if prefix else sample
 
@@ -182,14 +190,3 @@ def _with_id(sample: Sample, image_id: ImageId) -> Sample:
 def _present(index: int | None) -> int:
     assert index is not None, "a picture has boxes or a mask"
     return index
-
-
-def _real_path(path: Path) -> str:
-    """The file with links followed; folders are resolved once."""
-    joined = os.path.join(_real_folder(path.parent), path.name)
-    return os.path.realpath(joined) if os.path.islink(joined) else joined
-
-
-@lru_cache(maxsize=64)
-def _real_folder(folder: Path) -> str:
-    return os.path.realpath(folder)

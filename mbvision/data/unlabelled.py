@@ -42,6 +42,11 @@ class WithUnlabelled(Reader):
         """The reader of the labelled pictures."""
         return (self.labelled,)
 
+    def path(self, index: int) -> Path:
+        """The file of one image."""
+        own = len(self.labelled)
+        return self.labelled.path(index) if index < own else self.paths[index - own]
+
     def read(self, index: int) -> Sample:
         """A sample of the reader, or a picture alone; raises ``DataError``."""
         if index < len(self.labelled):

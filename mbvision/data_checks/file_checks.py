@@ -1,21 +1,31 @@
 """Annotation files by themselves: COCO's without pictures, and VOC's one by one."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mbvision.data.boxes import BoxReader
 from mbvision.data.coco import load_coco
-from mbvision.data.coco_layout import find_annotations
+from mbvision.data.coco_layout import find_annotations, find_images
 from mbvision.data.images import image_size
 from mbvision.data.voc import load_items
 from mbvision.data.voc_layout import VocItem, find_items
 from mbvision.data.voc_xml import parse_voc_xml
-from mbvision.errors import AnnotationError, ImageError
+from mbvision.errors import AnnotationError, DataError, ImageError
 
 
-def coco_boxes(root: Path, split: str) -> BoxReader:
-    """The boxes of a split whose pictures are not looked for, so none can be read. Raises ``DataError``."""
-    file = find_annotations(root, split)
-    return BoxReader(annotations=load_coco(file), images=file.parent)
+def coco_boxes(data: Mapping[str, Any], split: str) -> BoxReader:
+    """The boxes of a split with its images where there are any; else none can be read. Raises ``DataError``.
+
+    ``data`` has the keys ``root`` and ``images``.
+    """
+    file = find_annotations(Path(data["root"]), split)
+    table = load_coco(file)
+    try:
+        folder = find_images(Path(data["root"]), split, file, table.file_names, data["images"])
+    except DataError:  # annotations can be checked before there are images
+        folder = file / "no images"
+    return BoxReader(annotations=table, images=folder)
 
 
 def readable_voc(root: Path, split: str, images: Path | None) -> tuple[BoxReader | None, list[str]]:

@@ -42,6 +42,13 @@ def idle_classes(annotations: BoxAnnotations) -> dict[str, int]:
     return {annotations.class_names[label]: int(every[label]) for label in idle}
 
 
+def training_text(annotations: BoxAnnotations) -> str:
+    """``8 do not train (8 crowd)`` or ``all train``."""
+    idle = idle_boxes(annotations)
+    reasons = ", ".join(f"{count} {reason}" for reason, count in idle.items())
+    return f"{sum(idle.values())} do not train ({reasons})" if idle else "all train"
+
+
 def count_line(images: int, truth: Mapping[str, Any]) -> str:
     """What a split holds: ``12 images, 24 boxes, of which 8 do not train (8 crowd), 2 images without a box``."""
     parts = [f"{images} images"]
@@ -54,10 +61,8 @@ def count_line(images: int, truth: Mapping[str, Any]) -> str:
 
 
 def _boxes(annotations: BoxAnnotations) -> str:
-    idle = idle_boxes(annotations)
-    every = len(annotations.labels) + idle.get("not to be read", 0)
-    reasons = ", ".join(f"{count} {reason}" for reason, count in idle.items())
-    parts = [f"{every} boxes, of which " + (f"{sum(idle.values())} do not train ({reasons})" if idle else "all train")]
+    every = len(annotations.labels) + idle_boxes(annotations).get("not to be read", 0)
+    parts = [f"{every} boxes, of which {training_text(annotations)}"]
     if empty := int((np.diff(annotations.offsets) == 0).sum()):
         parts.append(f"{empty} images without a box")
     return ", ".join(parts)

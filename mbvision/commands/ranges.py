@@ -5,7 +5,7 @@ What only the network can say (taps that exist, sizes that fit) its constructors
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,7 +98,8 @@ NUMBERS: Mapping[str, Range] = {
     r"data\.readers\.\w+\.min_side": COUNT,
     r"data\.readers\.\w+\.min_area": Range(low=0),
     r"data\.readers\.\w+\.void": Range(low=0, high=255, whole=True),
-    r"optimizer\.(lr|eps)": Range(low=0, high=math.inf),
+    r"optimizer\.lr": Range(low=0, high=math.inf, above=True),
+    r"optimizer\.eps": Range(low=0, high=math.inf),
     r"optimizer\.(momentum|betas)": UNDER_ONE,
     r"optimizer\.alpha": SHARE,
     r"optimizer\.weight_decay": WEIGHT,
@@ -135,6 +136,7 @@ WORDS: Mapping[str, tuple[object, ...]] = {
     r"(backbone\.)?output_stride": (8, 16, 32),
     r"backbone\.padding": ("symmetric", "same"),
     r"tasks\.\w+\.loss\.normalizer": ("global", "process"),
+    r"backbone\.reduced_tail": (False, True, "segmentation"),
     r"backbone\.(hidden_activation)|heads\.\w+\.activation": ("relu", "relu6", "hardswish"),
     r"data\.on_bad_item": ("skip", "error"),
     r"trainer\.accelerator": ("auto", "cpu", "gpu", "cuda", "mps", "tpu"),
@@ -148,10 +150,10 @@ WORDS: Mapping[str, tuple[object, ...]] = {
 """By full key; what there is to choose from."""
 
 
-def check_values(leaves: Mapping[str, Any], nullable: set[str]) -> None:
+def check_values(leaves: Mapping[str, Any], nullable: set[str], source: Callable[[str, Any], str]) -> None:
     """Raise `ConfigError` for the first of a configuration's values, by full key, that makes no sense.
 
-    ``nullable`` are the keys that may be null.
+    ``nullable`` are the keys that may be null; ``source`` gives the file that a value comes from, for the message.
     """
     for key, value in leaves.items():
         if isinstance(value, dict) or (value is None and key in nullable):
@@ -159,10 +161,11 @@ def check_values(leaves: Mapping[str, Any], nullable: set[str]) -> None:
         if (wanted := find(NUMBERS, key)) is not None:
             entries = value if isinstance(value, list) else [value]
             if wrong := [entry for entry in entries if entry not in wanted]:
-                raise ConfigError(f"{key}={_shown(value)}: give {wanted}{_entry(value, wrong[0])}")
-        elif (words := find(WORDS, key)) is not None and not any(value is w or value == w for w in words):
-            choices = list(dict.fromkeys("null" if word is None else str(word) for word in words))
-            raise ConfigError(f"{key}={_shown(value)}{nearest(str(value), choices) or ':'} choose {', '.join(choices)}")
+                raise ConfigError(f"{source(key, value)}{key}={_shown(value)}: give {wanted}{_entry(value, wrong[0])}")
+        elif (words := find(WORDS, key)) is not None and not any(type(value) is type(w) and value == w for w in words):
+            choices = list(dict.fromkeys(_shown(word) for word in words))
+            hint = nearest(str(value), choices) or ":"
+            raise ConfigError(f"{source(key, value)}{key}={_shown(value)}{hint} choose {', '.join(choices)}")
 
 
 def find(table: Mapping[str, Any], key: str) -> Any:
@@ -171,7 +174,9 @@ def find(table: Mapping[str, Any], key: str) -> Any:
 
 
 def _shown(value: object) -> str:
-    return "null" if value is None else str(value)[:100]
+    if value is None or isinstance(value, bool):  # as YAML and the command line write them
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)[:100]
 
 
 def _entry(value: object, wrong: object) -> str:

@@ -43,10 +43,11 @@ Train a network: python tools/train.py task=ssdlite backbone=mobilenet_v3_small 
   run_dir=FOLDER               default runs/TASK/DATE-TIME
   threads=1                    of torch on the CPU; default one a core
   seed=0                       ema_decay=0.9998            early_stopping=10      tensorboard=true
-  experiment=NAME              a published recipe: see conf/experiment
+  experiment=NAME              a published recipe: see conf/experiment; data=, optimizer=, schedule=, transform=,
+                               variant= and trainer= outrank it: experiment=NAME trainer=debug is one batch
   --multirun                   runs every combination of comma lists: backbone.width=0.35,0.5,1.0
 
-Debugging ladder: trainer=debug (one batch), trainer=overfit (learn one batch by heart), then look at
+Debugging ladder: trainer=debug (one batch), trainer=overfit (overfit one batch), then look at
 samples/train_batch.png in the run folder."""
 
 logger = logging.getLogger(__name__)

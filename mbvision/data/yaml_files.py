@@ -1,4 +1,4 @@
-"""The one door for YAML files outside ``conf/``: the ``data.yaml`` of a data set, the ``config.yaml`` of a run."""
+"""The one door for YAML files: those of ``conf/``, the ``data.yaml`` of a data set, the ``config.yaml`` of a run."""
 
 from collections.abc import Collection, Hashable
 from pathlib import Path
@@ -16,8 +16,8 @@ _MAX_DEPTH = 20
 def read_mapping(path: Path, *, what: str, texts: Collection[str] = ()) -> dict[str, Any]:
     """The mapping in a file of plain data; ``what`` says in messages which file it is.
 
-    The values below the keys ``texts`` stay the text that the file has: YAML 1.1 takes a class ``no`` for false, and
-    others for dates, numbers and nothing.
+    The values in lists and mappings below the keys ``texts``, wherever they are, stay the text that the file has: YAML
+    1.1 takes a class ``no`` for false, and others for dates, numbers and nothing.
 
     Raises ``AnnotationError`` for anything else, for references (a few of them unfold to terabytes), for a key given
     twice, and for deep nesting.
@@ -29,30 +29,29 @@ def read_mapping(path: Path, *, what: str, texts: Collection[str] = ()) -> dict[
         _check_keys(path, node)
         _keep_texts(node, texts)
         document = yaml.SafeLoader("").construct_document(node) if node is not None else None
+    except UnicodeDecodeError as error:
+        raise AnnotationError(
+            f"{path}: not UTF-8 text: byte {error.start} is no character; save it as UTF-8"
+        ) from error
     except (yaml.YAMLError, RecursionError, ValueError, TypeError, OverflowError) as error:
-        raise AnnotationError(f"{path}: not valid YAML: {' '.join(str(error).split())[:200]}") from error
+        remedy = "; indent with spaces, not tabs" if "'\\t'" in str(error) else ""
+        raise AnnotationError(f"{path}: not valid YAML: {' '.join(str(error).split())[:200]}{remedy}") from error
     if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
         raise AnnotationError(f"{path}: must be a mapping of names, as a {what} is")
     return document
 
 
-def _keep_texts(node: yaml.Node | None, keys: Collection[str]) -> None:
-    """Mark the plain values below these keys of the outermost mapping, and in lists and mappings there, as text."""
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in keys:
-                _mark_as_text(value)
-
-
-def _mark_as_text(node: yaml.Node) -> None:
-    if isinstance(node, yaml.ScalarNode):
+def _keep_texts(node: yaml.Node | None, keys: Collection[str], *, below: bool = False) -> None:
+    """Mark the plain values in lists and mappings below these keys as text."""
+    if isinstance(node, yaml.ScalarNode) and below:
         node.tag = "tag:yaml.org,2002:str"
     elif isinstance(node, yaml.SequenceNode):
         for child in node.value:
-            _mark_as_text(child)
+            _keep_texts(child, keys, below=below)
     elif isinstance(node, yaml.MappingNode):
-        for _, value in node.value:
-            _mark_as_text(value)
+        for key, value in node.value:
+            named = isinstance(key, yaml.ScalarNode) and key.value in keys and not isinstance(value, yaml.ScalarNode)
+            _keep_texts(value, keys, below=below or named)
 
 
 def write_mapping(content: dict[str, Any]) -> str:

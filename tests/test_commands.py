@@ -1,6 +1,7 @@
 """The commands as users type them: what they write, what they print, how they end."""
 
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -252,3 +253,28 @@ def test_a_reader_that_has_seen_enough_is_no_error(data: list[str], tmp_path: Pa
     error = process.stderr.read().decode()
     process.stderr.close()
     assert process.wait() == 0 and "Traceback" not in error and "BrokenPipe" not in error
+
+
+def test_images_without_annotations_are_predicted_and_not_scored(
+    trained: Path, data: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = Path(data[1].removeprefix("data.root="))
+    listed = json.loads((root / "annotations" / "instances_val2017.json").read_text())
+    del listed["annotations"]
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "image_info_test-dev2017.json").write_text(json.dumps(listed))
+    (tmp_path / "test2017").symlink_to(root / "val2017")
+    where = [f"checkpoint={trained}/best.ckpt", "data=coco", f"data.root={tmp_path}", "split=test-dev2017"]
+    keys = ["loader.workers=0", "score_threshold=0", f"output_dir={tmp_path}/out", f"output={tmp_path}/m.json"]
+    with caplog.at_level(logging.WARNING):
+        assert run(evaluate.main, [*where, *keys]) == 0
+    assert f"no annotated box to score by, so AP stays -1; the predictions of all 5 images are in {tmp_path}/out" in (
+        caplog.text
+    )
+    written = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert {row["image_id"] for row in written} == {image["id"] for image in listed["images"]}
+    assert {row["category_id"] for row in written} <= {category["id"] for category in listed["categories"]}
+    assert json.loads((tmp_path / "m.json").read_text())["AP"] == -1
+    assert (
+        run(train.main, [*SMALLEST, *where[1:3], "data.train_split=test-dev2017", "data.val_split=test-dev2017"]) == 2
+    )

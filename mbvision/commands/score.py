@@ -1,5 +1,6 @@
 """``evaluate`` without a model: a file of detections against a file of annotations."""
 
+import logging
 from pathlib import Path
 from typing import Any, cast
 
@@ -7,9 +8,12 @@ from mbvision.data.coco import load_coco
 from mbvision.data.voc import load_voc, voc
 from mbvision.errors import ConfigError
 from mbvision.metrics.box_evaluator import Style, box_metrics, check_settings
+from mbvision.metrics.box_frames import box_hints
 from mbvision.metrics.coco_ap import Backend, default_backend
 from mbvision.metrics.results import read_results
 from mbvision.structures import BoxAnnotations
+
+logger = logging.getLogger(__name__)
 
 
 def score_results(
@@ -40,6 +44,8 @@ def score_results(
     check_settings(style=style, backend=backend, iou=iou)
     truth = _load_annotations(annotations, split)
     results = read_results(predictions, truth)
+    for hint in box_hints(truth, results):
+        logger.warning("%s: %s", predictions, hint)
     metrics = box_metrics(truth, results, style=cast(Style, style), backend=cast(Backend, backend), iou=iou)
     return {**metrics, "images": len(truth), "images_total": len(truth)}
 

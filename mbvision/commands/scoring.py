@@ -1,5 +1,6 @@
 """The part of ``evaluate`` that runs a network over a data set."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,10 @@ from mbvision.metrics.report import merged
 from mbvision.metrics.results import write_coco_results, write_comp4
 from mbvision.metrics.top_accuracy import TopAccuracy
 from mbvision.metrics.verification import Verification
+from mbvision.structures import BoxAnnotations
 from mbvision.tasks.base import Task
 
+logger = logging.getLogger(__name__)
 RESIZE = {"_target_": "mbvision.data.transforms.evaluation.ResizeTransform"}
 
 
@@ -84,6 +87,10 @@ def score_network(
     data = {**config["data"], "val_split": split}
     reader = build_reader(data, "val_split", tasks=names, class_names=about["class_names"])
     warn_of_labels(data, reader, names)
+    boxes = reader.truth.get("detection")
+    if isinstance(boxes, BoxAnnotations) and not len(boxes.labels):
+        text = "%s: no annotated box to score by, so AP stays -1; the predictions of all %d images are in %s"
+        logger.warning(text, split, len(boxes), folder / "predictions.json")
     loaders = VisionData(
         train_reader=None,
         val_reader=reader,

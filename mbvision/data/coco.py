@@ -6,6 +6,7 @@ Boxes are ``x y w h``, 0-based, in float64 as the file has them. What the file s
 
 import gc
 import json
+import logging
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ MAX_JSON_BYTES = 2 * 1024**3
 """Four times instances_train2017.json; a larger file would not fit into memory while it is parsed."""
 
 _POLYGONS = re.compile(rb'"segmentation"\s*:\s*\[[\d\s.,eE+\[\]-]*\]')
+_logger = logging.getLogger(__name__)
 _NO_BOX = (None,) * 4
 
 
@@ -71,13 +73,14 @@ def read_coco(annotations: str | Path, images: str | Path) -> BoxReader:
 def load_coco(path: Path, *, class_names: Sequence[str] | None = None, outlines: bool = False) -> BoxAnnotations:
     """The boxes of an instances file; labels follow the rising category ids, or ``class_names`` where given.
 
+    A list of images without annotations, as COCO has for its test images, gives no box and a warning.
     Records without a finite box, of an unknown picture or of an unknown category are dropped. ``difficult`` is the
     record's key ``difficult``, else ``ignore``, else false. With ``outlines``, which takes twice as long, the outlines
     that cannot be drawn are named too. Raises ``AnnotationError``.
     """
     document = parse_document(path, polygons=outlines)
     pictures = picture_list(path, record_list(path, document, "images"))
-    records = record_list(path, document, "annotations", may_be_empty=True)
+    records = _annotation_list(path, document)
     classes = class_table(path, real_categories(path, record_list(path, document, "categories"), records), class_names)
     boxes = _boxes(path, records, pictures, classes)
     return assemble(
@@ -141,6 +144,16 @@ def picture_list(path: Path, records: list[Record]) -> PictureList:
         index = int(wrong.argmax())
         raise AnnotationError(f"{path}: images[{index}] has the size {sizes[index][::-1].tolist()}, not whole pixels")
     return PictureList(ids=tuple(ids), file_names=tuple(names), sizes=sizes.astype(np.int64))
+
+
+def _annotation_list(path: Path, document: Record) -> list[Record]:
+    """The annotations; none, with a warning, of a list of images and categories, as COCO has for its test images."""
+    if "annotations" not in document and {"images", "categories"} <= document.keys():
+        _logger.warning(
+            "%s: lists images without annotations: they can be predicted, but neither train nor score", path
+        )
+        return []
+    return record_list(path, document, "annotations", may_be_empty=True)
 
 
 def _boxes(path: Path, records: list[Record], pictures: PictureList, classes: ClassTable) -> BoxColumns:

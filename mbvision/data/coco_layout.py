@@ -28,6 +28,7 @@ def find_annotations(root: Path, split: str, annotations: str | Path | None = No
             "instances_{}.json",
             "{}.json",
             "{}/_annotations.coco.json",  # Roboflow
+            "annotations/image_info_{}.json",  # COCO's test images
         )
         places = [base / pattern.format(split) for base in _bases(root) for pattern in patterns]
     return _first(places, f"{root}: no COCO file for the split {split!r}", "check data.root= and the name of the split")
@@ -38,8 +39,9 @@ def find_images(
 ) -> Path:
     """The folder below ``root``, or below ``images``, with the first pictures of ``file``; raises ``DataError``."""
     bases = _bases(root) if images is None else [_existing(Path(images), "data.images=", is_folder=True)]
-    name = Path(split).stem.removeprefix("instances_")
-    below = (name, f"images/{name}", "images", "JPEGImages", f"{name}/images", ".")
+    name = Path(split).stem.removeprefix("instances_").removeprefix("image_info_")
+    whole = name.replace("test-dev", "test")  # COCO's test-dev is a part of the images in test
+    below = (name, whole, f"images/{name}", f"images/{whole}", "images", "JPEGImages", f"{name}/images", ".")
     folders = [base / folder for base in bases for folder in below]
     if images is None:
         folders.append(file.parent)

@@ -21,6 +21,15 @@ def check(config: Config) -> None:
         raise ConfigError(f"trainer.devices={devices}: give auto, how many, or a list of their numbers")
     if trainer["max_epochs"] == -1 and trainer["max_steps"] == -1:
         raise ConfigError("trainer.max_epochs=-1 and trainer.max_steps=-1: one of them must set an end")
+    every = trainer["check_val_every_n_epoch"] or 1
+    if config["early_stopping"] is not None and (
+        trainer["limit_val_batches"] == 0 or 0 <= trainer["max_epochs"] < every
+    ):
+        raise ConfigError(
+            f"early_stopping={config['early_stopping']}: nothing is validated with trainer.limit_val_batches="
+            f"{trainer['limit_val_batches']}, trainer.check_val_every_n_epoch={every} and trainer.max_epochs="
+            f"{trainer['max_epochs']}"
+        )
     check_distillation(config)
     if config["quantize"] and not config["pretrained"]:
         raise ConfigError("quantize=int8 trains on what has learnt already: say pretrained=CHECKPOINT")

@@ -11,7 +11,7 @@ import lightning.pytorch as L
 import torch
 import torch.distributed as dist
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMonitor, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, TQDMProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from mbvision import checkpoint, stopping
@@ -22,6 +22,7 @@ from mbvision.data.base import Reader
 from mbvision.draw_faces import plot_roc
 from mbvision.engine.callbacks import AtomicCheckpointIO, RunCheckpoints, WarmAverage
 from mbvision.engine.data_module import VisionData
+from mbvision.engine.early_stopping import EarlyStopping
 from mbvision.engine.module import VisionModule
 from mbvision.engine.out_of_memory import told_when_memory_runs_out
 from mbvision.engine.pictures import Pictures
@@ -140,7 +141,7 @@ def fit(config: Config, module: VisionModule, data: VisionData, folder: Path, re
     if config["ema_decay"] is not None:
         callbacks.append(WarmAverage(decay=config["ema_decay"], every_n_steps=config["ema_every_n_steps"]))
     if config["early_stopping"] is not None:
-        callbacks.append(EarlyStopping("val/score", mode="max", patience=config["early_stopping"]))
+        callbacks.append(EarlyStopping(patience=config["early_stopping"]))
     loggers: list[Logger] = [RunLog(folder=folder, resume=resume is not None)]
     if config["tensorboard"]:
         loggers.append(TensorBoardLogger(folder, name="tensorboard", version=""))

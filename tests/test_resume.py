@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from mbvision import checkpoint
+from mbvision import checkpoint, commands
 from mbvision.commands import train
 from mbvision.errors import ImageError
 from tests.tiny_runs import arguments, config, differing, fit, keep_every_checkpoint, watch, write_coco
@@ -131,6 +131,35 @@ def test_an_epoch_of_a_data_set_that_has_grown_starts_again(
     assert "(7 samples then, 9 now): epoch 0, of which 2 samples were shown, starts again" in caplog.text
     assert sorted(image for batch in ids[1:] for image in batch) == list(range(1, 10))
     assert checkpoint.read(tmp_path / "last.ckpt")["VisionData"]["finished"]
+
+
+def test_a_resumed_run_does_not_need_the_weights_that_it_started_from(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start, run = tmp_path / "start.ckpt", tmp_path / "run"
+    fit(config(root, "trainer.max_steps=1"), tmp_path)
+    (tmp_path / "last.ckpt").rename(start)
+    given = [f"pretrained={start}", "freeze=backbone", "trainer.max_steps=1"]
+    assert commands.run(train.main, [*arguments(root, *given), f"run_dir={run}"]) == 0
+    start.unlink()
+    resume = f"resume={run}/last.ckpt"
+    assert commands.run(train.main, [resume, "trainer.max_steps=2"]) == 0
+    assert checkpoint.read(run / "last.ckpt")["global_step"] == 2
+    assert commands.run(train.main, [resume, f"pretrained={run}/best.ckpt"]) == 2
+    assert "a run that is resumed has the weights of its checkpoint" in capsys.readouterr().err
+    assert commands.run(train.main, [resume, "freeze=null"]) == 2
+    assert "with these keys it would train 234: freeze= cannot change" in capsys.readouterr().err
+
+
+def test_a_run_resumed_without_an_average_continues_with_the_weights_themselves(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit(config(root, "trainer.max_steps=1"), tmp_path)
+    _, states = watch(monkeypatch)
+    content = checkpoint.read(tmp_path / "last.ckpt")
+    fit(config(root, "trainer.max_steps=2", "ema_decay=null"), tmp_path, resume=tmp_path / "last.ckpt")
+    own = {key.removeprefix("network."): value for key, value in content["current_model_state"].items()}
+    assert not differing(states[0], own)
 
 
 def test_accumulated_gradients_resume_exactly(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,19 @@ logger = logging.getLogger(__name__)
 
 
 def load_start(network: Network, config: Config, class_names: Mapping[str, Sequence[str]]) -> None:
-    """Weights to start from, and what of the network is to stay as it is."""
+    """Weights to start from, and what of the network is to stay as it is.
+
+    A run that is resumed gets all weights from its checkpoint: the files that it once started from may be gone.
+    """
+    if not config["resume"]:
+        _load_weights(network, config, class_names)
+    elif source := config["pretrained"] or config["backbone"].get("weights"):
+        logger.info("%s is not read: resume=%s has all weights", source, config["resume"])
+    if config["freeze"] == "backbone":
+        network.freeze_backbone()
+
+
+def _load_weights(network: Network, config: Config, class_names: Mapping[str, Sequence[str]]) -> None:
     architecture = config["backbone"]["_target_"].rpartition(".")[2]
     published: bool = config["published_weights"]
     if trunk := config["backbone"].get("weights"):
@@ -56,8 +68,6 @@ def load_start(network: Network, config: Config, class_names: Mapping[str, Seque
             reset_head=config["reset_head"],
             published_weights=published,
         )
-    if config["freeze"] == "backbone":
-        network.freeze_backbone()
 
 
 def check_boxes(config: Config, train_reader: Reader, val_reader: Reader) -> None:

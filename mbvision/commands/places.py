@@ -9,7 +9,8 @@ from typing import Any
 from mbvision.errors import ConfigError
 
 _FILES = ("pretrained", "backbone.weights", "resume", "distill", "checkpoint")
-_FETCHED = ("pretrained", "backbone.weights")
+STARTS = ("pretrained", "backbone.weights")
+"""Keys of weights to start from: names that are fetched, too, and nothing that a run which is resumed reads."""
 _DRAWN = ("mbvision.data.scenes.", "mbvision.data.crops.", "mbvision.data.portraits.")
 _MOST_LISTED = 10_000
 
@@ -20,7 +21,9 @@ def check_places(config: Mapping[str, Any]) -> None:
         node: Any = config
         for part in key.split("."):
             node = node.get(part) if isinstance(node, Mapping) else None
-        if isinstance(node, str) and not (key in _FETCHED and node.startswith("torchvision:")):
+        if key in STARTS and (config.get("resume") or str(node).startswith("torchvision:")):
+            continue
+        if isinstance(node, str):
             _check(key, node, is_folder=False)
     if config.get("distill_pictures"):
         _check("distill_pictures", config["distill_pictures"], is_folder=True)

@@ -127,7 +127,9 @@ NUMBERS: Mapping[str, Range] = {
 }
 """By full key; of a list each entry. Null is allowed where it is the default, or `compose` lists the key."""
 
-PRECISIONS = ("16-mixed", "bf16-mixed", "16-true", "bf16-true", "32-true", "64-true")
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
+"""Weights stay float32: with half of the bits their running statistics and averages stand still."""
+
 WORDS: Mapping[str, tuple[object, ...]] = {
     r"freeze": ("backbone", None),
     r"quantize": ("int8", None),
@@ -141,7 +143,7 @@ WORDS: Mapping[str, tuple[object, ...]] = {
     r"data\.on_bad_item": ("skip", "error"),
     r"trainer\.accelerator": ("auto", "cpu", "gpu", "cuda", "mps", "tpu"),
     r"trainer\.strategy": ("auto", "ddp", "ddp_spawn", "ddp_fork", "ddp_notebook", "ddp_find_unused_parameters_true"),
-    r"trainer\.precision": (*PRECISIONS, "16", "32", "64", "bf16", 16, 32, 64),
+    r"trainer\.precision": (*PRECISIONS, "16", "32", "bf16", 16, 32),
     r"runtime": ("auto", "torch", "onnx", "openvino", None),
     r"precision": ("float32", "bf16"),
     r"style": ("coco", "voc"),

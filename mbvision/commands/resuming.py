@@ -8,7 +8,9 @@ from mbvision.build import Config
 from mbvision.commands.run_folder import first_process
 from mbvision.engine.callbacks import RunCheckpoints
 from mbvision.engine.epoch_plan import check_saved
+from mbvision.engine.optim import parameter_groups
 from mbvision.errors import CheckpointError, ConfigError
+from mbvision.network import Network
 
 TRAINING_STATE: Mapping[str, type] = {
     "state_dict": dict,
@@ -44,6 +46,17 @@ def check_resumable(config: Config, path: Path) -> None:
             raise ConfigError(f"resume={path}: that run has another {key}; give the same keys as it did")
     if about.get("optimizer") != config["optimizer"]["_target_"]:
         raise ConfigError(f"resume={path}: that run has the optimizer {about.get('optimizer')}; it cannot change")
+
+
+def check_same_parameters(path: Path, network: Network) -> None:
+    """Refuse to resume where other parts of the network are trained: an optimizer's state is of certain tensors."""
+    trained = [len(group["params"]) for group in checkpoint.read(path)["optimizer_states"][0]["param_groups"]]
+    here = [len(group["params"]) for group in parameter_groups(network)]
+    if trained != here:
+        raise ConfigError(
+            f"resume={path}: that run trains {sum(trained)} tensors, with these keys it would train {sum(here)}:"
+            " freeze= cannot change; to start from its weights: pretrained="
+        )
 
 
 def check_same_classes(path: Path, class_names: Mapping[str, Sequence[str]]) -> None:

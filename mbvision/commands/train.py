@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mbvision.commands.compose import compose_config, expand_sweeps, wants_help
-from mbvision.commands.places import check_places
+from mbvision.commands.places import STARTS, check_places
 from mbvision.commands.requeue import requeue, requeued_checkpoint
 from mbvision.commands.run_folder import claimed, read_command, run_folder, write_config
 from mbvision.commands.surroundings import same_environment, same_torch
@@ -104,6 +104,11 @@ def compose_command(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]
         if saved.is_file():
             before = dict(argument.partition("=")[::2] for argument in read_command(saved))
             own = [key for key in given if key not in ("resume", "run_dir") and given[key] != before.get(key)]
+            if started := [key for key in own if key in STARTS]:
+                raise ConfigError(
+                    f"{started[0]}={given[started[0]]}: a run that is resumed has the weights of its checkpoint; leave"
+                    " the key out, or start a new run without resume="
+                )
             if own:
                 changed = ", ".join(f"{key}={given[key]} (was {before.get(key, 'not given')})" for key in own)
                 logger.warning("the run continues with other keys: %s", changed)
@@ -156,6 +161,8 @@ def _train_in(folder: Path, config: dict[str, Any], command: Sequence[str], resu
     if len(num_classes) > 1:
         logger.info("%s", format_costs(joint_costs(config, num_classes)))
     fitting.load_start(network, config, train_reader.class_names)
+    if resume:
+        resuming.check_same_parameters(resume, network)
     data = fitting.build_data(config, train_reader, val_reader, size)
     module = fitting.build_module(config, network, val_reader)
     if not resume:  # else the file stays as it is until the run has got over its start

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import lightning.pytorch as L
 import torch
 import torch.distributed as dist
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -187,7 +188,14 @@ class VisionModule(L.LightningModule):
         checkpoint["random"] = random_state.of_all_processes(random_state.capture(self.device))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep this process's random state until the first batch: restoring the loaders draws numbers."""
+        """Keep this process's random state until the first batch: restoring the loaders draws numbers.
+
+        A run that averages no more continues with the weights themselves. States of callbacks that it has not go.
+        """
+        own = {callback.state_key for callback in self.trainer.callbacks}  # type: ignore[attr-defined]
+        checkpoint["callbacks"] = {key: state for key, state in checkpoint["callbacks"].items() if key in own}
+        if not any(isinstance(callback, WeightAveraging) for callback in self.trainer.callbacks):  # type: ignore[attr-defined]
+            checkpoint["state_dict"] = checkpoint.get("current_model_state", checkpoint["state_dict"])
         states = checkpoint.get("random")
         if not isinstance(states, list):
             raise CheckpointError("the checkpoint holds no random states, so no run can go on from it: use pretrained=")

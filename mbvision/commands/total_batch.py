@@ -16,8 +16,10 @@ def check_total_batch(config: Mapping[str, Any]) -> None:
     count = batches_a_step(config)
     total, batch = config["loader"]["total_batch_size"], config["loader"]["batch_size"]
     if total is not None and first_process():
-        made = f"{batch} images x {_processes(config['trainer'])} processes x {count} accumulated batches"
-        logger.info("loader.total_batch_size=%d: a step takes %s", total, made)
+        processes = _processes(config["trainer"])
+        made = f"{batch} images x {processes} processes x {count} accumulated batches"
+        cut = " (the epoch has no more batches)" if batch * processes * count < total else ""
+        logger.info("loader.total_batch_size=%d: a step takes %s%s", total, made, cut)
 
 
 def batches_a_step(config: Mapping[str, Any]) -> int:

@@ -275,6 +275,5 @@ def test_images_without_annotations_are_predicted_and_not_scored(
     assert {row["image_id"] for row in written} == {image["id"] for image in listed["images"]}
     assert {row["category_id"] for row in written} <= {category["id"] for category in listed["categories"]}
     assert json.loads((tmp_path / "m.json").read_text())["AP"] == -1
-    assert (
-        run(train.main, [*SMALLEST, *where[1:3], "data.train_split=test-dev2017", "data.val_split=test-dev2017"]) == 2
-    )
+    splits = ["data.train_split=test-dev2017", "data.val_split=test-dev2017", f"run_dir={tmp_path}/run"]
+    assert run(train.main, [*SMALLEST, *where[1:3], *splits]) == 2

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from mbvision.backbones.base import Backbone
 from mbvision.heads.base import Head
 
+BATCH_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
+"""Training on several GPUs replaces the former by the latter, which is no subclass of it."""
+
 
 class Network(nn.Module):
     """Normalises images in 0..1, runs the backbone once and every head on its features.
@@ -49,7 +52,7 @@ class Network(nn.Module):
         super().train(mode)
         if self.norms_frozen:
             for module in self.modules():
-                if isinstance(module, nn.BatchNorm2d):
+                if isinstance(module, BATCH_NORMS):
                     module.eval()
         if self.backbone_frozen:
             self.backbone.eval()

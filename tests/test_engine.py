@@ -148,6 +148,23 @@ def test_a_frozen_backbone_keeps_every_tensor(root: Path, tmp_path: Path) -> Non
     assert any("running_mean" in key for key in changed)
 
 
+@pytest.mark.parametrize("every", [2, 100])
+def test_an_average_of_every_so_many_steps_has_the_first_and_the_last_weights(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int
+) -> None:
+    """Two epochs of three steps: it takes in steps 1, 2, 3, 4 and 6, or 1, 3 and 6, and never the random start."""
+    _, states = watch(monkeypatch)
+    fit(config(root, f"ema_every_n_steps={every}"), tmp_path)
+    content = checkpoint.read(tmp_path / "last.ckpt")
+    key = next(name for name in states[0] if name.endswith("weight") and name.startswith("heads."))
+    after = [*(state[key] for state in states[1:]), content["current_model_state"][f"network.{key}"]]
+    done, expected = 1, after[0]
+    for step in {2: (2, 3, 4, 6), 100: (3, 6)}[every]:
+        keep = min(0.9, (1 + done) / (10 + done)) ** (step - done)
+        expected, done = keep * expected + (1 - keep) * after[step - 1], step
+    torch.testing.assert_close(content["state_dict"][f"network.{key}"], expected)
+
+
 def test_checkpoints_fall_between_accumulated_steps_only(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.optim import SGD
 
-from mbvision.engine.callbacks import WarmAverage
 from mbvision.engine.optim import Schedule, cosine, exponential, parameter_groups, poly, step
+from mbvision.engine.weight_average import WarmAverage
 from mbvision.errors import ConfigError, TrainingError
 
 
@@ -89,13 +89,15 @@ def test_the_average_follows_the_hand_worked_recursion() -> None:
     model.weight = nn.Parameter(torch.zeros(1))
     model.register_buffer("mean", torch.zeros(1))
     model.register_buffer("count", torch.zeros((), dtype=torch.int64))
-    average = AveragedModel(model, use_buffers=True, multi_avg_fn=WarmAverage(decay=0.25)._kwargs["multi_avg_fn"])
+    callback = WarmAverage(decay=0.25)
+    average = AveragedModel(model, use_buffers=True, multi_avg_fn=callback._kwargs["multi_avg_fn"])
     # After n updates the decay is min(0.25, (1 + n) / (10 + n)): 2/11, then 3/12 = 0.25, then 0.25. The first value
     # is taken as it is.
     expected = [8.0, 8 * 2 / 11 + 4 * 9 / 11]
     expected.append(expected[1] * 0.25 + 2 * 0.75)
     expected.append(expected[2] * 0.25 + 1 * 0.75)
-    for value, wanted in zip([8.0, 4.0, 2.0, 1.0], expected, strict=True):
+    for steps, (value, wanted) in enumerate(zip([8.0, 4.0, 2.0, 1.0], expected, strict=True)):
+        callback._latest_update_step = steps
         model.weight.data.fill_(value)
         model.mean.fill_(10 * value)
         model.count += 1
@@ -107,6 +109,7 @@ def test_the_average_follows_the_hand_worked_recursion() -> None:
 
 def test_an_average_of_every_third_step_decays_as_much_in_three_steps() -> None:
     every = WarmAverage(decay=0.9, every_n_steps=3)
+    every._latest_update_step, every._steps = 1000, 3
     assert [step for step in range(9) if every.should_update(step_idx=step)] == [2, 5, 8]
     assert not every.should_update(epoch_idx=2)
     average, value = torch.tensor([1.0]), torch.tensor([0.0])

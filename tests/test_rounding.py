@@ -32,8 +32,10 @@ def test_weights_stay_floats_and_norms_stay_as_they_are(network: Network) -> Non
     assert network.state_dict().keys() == before.keys()
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert all(own.grad is not None and own.grad.abs().sum() > 0 for own in network.heads.parameters())
-    network.train()
-    assert not any(one.training for one in network.modules() if isinstance(one, torch.nn.BatchNorm2d))
+    for kind in (torch.nn.BatchNorm2d, torch.nn.SyncBatchNorm):
+        norms = [module for module in network.train().modules() if isinstance(module, kind)]
+        assert norms and not any(norm.training for norm in norms)
+        torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)  # in place, as Lightning does before it trains
 
 
 def test_rounding_before_the_norm_is_rounding_after_folding_it(network: Network) -> None:

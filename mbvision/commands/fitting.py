@@ -20,7 +20,7 @@ from mbvision.commands.distilling import add_pictures, load_teacher
 from mbvision.commands.total_batch import batches_a_step
 from mbvision.data.base import Reader
 from mbvision.draw_faces import plot_roc
-from mbvision.engine.callbacks import AtomicCheckpointIO, RunCheckpoints, WarmAverage
+from mbvision.engine.callbacks import AtomicCheckpointIO, RunCheckpoints
 from mbvision.engine.data_module import VisionData
 from mbvision.engine.early_stopping import EarlyStopping
 from mbvision.engine.module import VisionModule
@@ -29,6 +29,7 @@ from mbvision.engine.pictures import Pictures
 from mbvision.engine.rounding import Rounding
 from mbvision.engine.run_log import RunLog
 from mbvision.engine.signals import ending_together, leave_signals_alone
+from mbvision.engine.weight_average import WarmAverage
 from mbvision.errors import ConfigError, DataError, TrainingError
 from mbvision.metrics.box_evaluator import BoxEvaluator
 from mbvision.metrics.report import format_table, merged, write_metrics

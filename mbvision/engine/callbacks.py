@@ -1,4 +1,4 @@
-"""What Lightning has not: checkpoints that keep the run folder's promise, an average that suits short runs."""
+"""What Lightning has not: checkpoints that keep the run folder's promise."""
 
 import logging
 import shutil
@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
-import torch
-from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from torch import Tensor
 
 from mbvision import stopping
 from mbvision.checkpoint import copy, read, weights_digest, write
@@ -233,44 +231,3 @@ def shared_batches(trainer: L.Trainer) -> int:
     fewest = -(-max(len(loader.dataset) // trainer.world_size, 1) // loader.batch_size)
     limit = trainer.limit_val_batches
     return min(fewest, limit) if isinstance(limit, int) else int(fewest * limit)
-
-
-def _average(decay: float, every_n_steps: int) -> Any:
-    """The update of a moving average whose decay grows from 0.1 to ``decay``: (1 + n) / (10 + n) after n steps."""
-
-    @torch.no_grad()
-    def update(averages: list[Tensor], values: list[Tensor], count: Tensor | int) -> None:
-        # Tensors come grouped by type: weights and running statistics, or the integer counters of batch norm.
-        if not averages[0].is_floating_point():
-            for average, value in zip(averages, values, strict=True):
-                average.copy_(value)
-            return
-        n = float(count) * every_n_steps
-        torch._foreach_lerp_(averages, values, 1 - min(decay, (1 + n) / (10 + n)) ** every_n_steps)
-
-    return update
-
-
-class WarmAverage(WeightAveraging):
-    """Lightning's weight averaging over parameters and running statistics, with a decay that warms up.
-
-    A constant decay leaves the random start in the average for several times 1 / (1 - decay) steps. The average takes
-    in every ``every_n_steps``-th step's weights; ``decay`` stays that of one step.
-    """
-
-    def __init__(self, *, decay: float, every_n_steps: int = 1) -> None:
-        if not 0 <= decay < 1:
-            raise TrainingError(f"ema_decay={decay}: must be at least 0 and under 1, or null for no average")
-        if every_n_steps < 1:
-            raise TrainingError(f"ema_every_n_steps={every_n_steps}: must be at least 1")
-        self.every_n_steps = every_n_steps
-        super().__init__(use_buffers=True, multi_avg_fn=_average(decay, every_n_steps))
-
-    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
-        """After every so many steps; ``step_idx`` counts from 0."""
-        return step_idx is not None and (step_idx + 1) % self.every_n_steps == 0
-
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Give the network its own weights back, which are saved then."""
-        if broke_validation(trainer, exception):
-            self.on_validation_epoch_end(trainer, pl_module)

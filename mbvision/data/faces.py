@@ -148,9 +148,7 @@ def pairs_of(
         pairs = np.stack(np.triu_indices(count, 1), axis=1).astype(np.int64)
         return pairs, identities[pairs[:, 0]] == identities[pairs[:, 1]]
     rng = np.random.default_rng(_PAIR_SEED)
-    alike = _same_pairs(identities)
-    if len(alike) > most // 2:
-        alike = alike[np.sort(rng.choice(len(alike), most // 2, replace=False))]
+    alike = _same_pairs(identities, most // 2, rng)
     drawn = rng.integers(0, count, (2 * most, 2))
     unlike = np.sort(drawn[identities[drawn[:, 0]] != identities[drawn[:, 1]]], axis=1)
     unlike = np.unique(unlike, axis=0)
@@ -159,12 +157,20 @@ def pairs_of(
     return np.concatenate([alike, unlike]), np.arange(len(alike) + len(unlike)) < len(alike)
 
 
-def _same_pairs(identities: Int[np.ndarray, " I"]) -> Int[np.ndarray, "P 2"]:
-    """All pairs of one identity. Sorted by identity, they are at most as far apart as it has pictures."""
-    order = np.argsort(identities, kind="stable")
-    found = [np.zeros((0, 2), dtype=np.int64)]
-    for step in range(1, int(np.bincount(identities).max(initial=0))):
-        near = np.stack([order[:-step], order[step:]], axis=1)
-        found.append(np.sort(near[identities[near[:, 0]] == identities[near[:, 1]]], axis=1))
-    pairs = np.concatenate(found)
-    return pairs[np.lexsort(pairs.T[::-1])]
+def _same_pairs(identities: Int[np.ndarray, " I"], most: int, rng: np.random.Generator) -> Int[np.ndarray, "P 2"]:
+    """The pairs of one identity, in order of their images; of more than ``most`` so many drawn ones.
+
+    Pairs are numbered by counting, for a training split has hundreds of millions of them: image i is the first of as
+    many as there are later images of its identity.
+    """
+    order = np.argsort(identities, kind="stable")  # identity by identity, images rising
+    ends = np.cumsum(np.bincount(identities))
+    rank = np.empty_like(order)  # the place of each image in that order
+    rank[order] = np.arange(len(order))
+    later = ends[identities] - rank - 1
+    until = np.cumsum(later)
+    total = int(until[-1]) if len(until) else 0
+    numbers = np.arange(total) if total <= most else np.sort(rng.choice(total, most, replace=False))
+    first = np.searchsorted(until, numbers, side="right")
+    second = order[rank[first] + 1 + numbers - (until - later)[first]]
+    return np.stack([first, second], axis=1)

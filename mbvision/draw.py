@@ -89,15 +89,15 @@ def captioned(
 
 
 def side_by_side(
-    left: UInt8[np.ndarray, "H W 3"], right: UInt8[np.ndarray, "H W 3"], titles: tuple[str, str]
-) -> UInt8[np.ndarray, "H2 W2 3"]:
-    """Two pictures of the same size next to each other, each under its title."""
+    left: UInt8[np.ndarray, "H1 W1 3"], right: UInt8[np.ndarray, "H2 W2 3"], titles: tuple[str, str]
+) -> UInt8[np.ndarray, "H3 W3 3"]:
+    """Two images next to each other, each under its title; white fills what one lacks to the size of the other."""
     bar, gap = 24, 6
-    height, width = left.shape[:2]
+    height, width = (max(left.shape[axis], right.shape[axis]) for axis in (0, 1))
     canvas = np.full((height + bar, 2 * width + gap, 3), 255, dtype=np.uint8)
     for number, (picture, title) in enumerate(zip((left, right), titles, strict=True)):
         x = number * (width + gap)
-        canvas[bar:, x : x + width] = picture
+        canvas[bar : bar + picture.shape[0], x : x + picture.shape[1]] = picture
         cv2.putText(canvas, title, (x + 4, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
     return canvas
 

@@ -47,6 +47,9 @@ def test_grid_and_side_by_side_hold_every_picture() -> None:
     assert {50, 100, 150} <= set(np.unique(sheet).tolist())
     both = side_by_side(pictures[0], pictures[1], ("left", "right"))
     assert both.shape[1] >= 40 and {50, 100} <= set(np.unique(both[24:]).tolist())
+    uneven = side_by_side(pictures[0], black(30, 9) + 100, ("left", "right"))
+    assert (uneven[24:34, :20] == 50).all() and (uneven[24:, 26:35] == 100).all()
+    assert (uneven[34:, :20] == 255).all() and (uneven[24:, 35:] == 255).all()
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])

@@ -86,7 +86,8 @@ def draw_mask(image: Picture, labels: UInt8[np.ndarray, "H W"], reader: Reader) 
 
 
 def draw_predictions(image: Picture, predictions: Mapping[str, Any], target: Target, reader: Reader) -> Picture:
-    """The original picture with what each task says of it."""
+    """The original image with what each task says of it; notes come last, since they enlarge it."""
+    notes: list[str] = []
     for found in sorted(predictions.values(), key=lambda found: isinstance(found, Detections)):  # boxes on top
         if isinstance(found, Segmentation | InputLabels):
             image = draw_mask(image, upsampled_labels(found, target.geometry), reader)
@@ -101,8 +102,9 @@ def draw_predictions(image: Picture, predictions: Mapping[str, Any], target: Tar
             )
         elif isinstance(found, AttributeScores):
             scored = zip(reader.class_names["attributes"], found.scores.tolist(), strict=True)
-            image = with_notes(image, [f"{name} {score:.2f}" for name, score in scored if score >= FOUND])
-    return image
+            notes += [f"{name} {score:.2f}" for name, score in scored if score >= FOUND]
+    has_notes = any(isinstance(found, AttributeScores) for found in predictions.values())
+    return with_notes(image, notes) if has_notes else image
 
 
 def draw_sample(dataset: DrawDataset, kept: KeptSample) -> Picture:
@@ -129,6 +131,8 @@ def draw_class(dataset: DrawDataset, kept: KeptSample) -> Picture:
 
 def draw_pairs(metric: Verification, reader: Reader, count: int = 16) -> Picture:
     """Pairs of one identity, from near to far, then pairs of two, each with its distance."""
+    while parts := [part for part in reader.parts if "embedding" in part.class_names]:
+        reader = parts[0]  # the metric counts the images of the set with identities alone
     pictures = [
         pair_picture(reader.read(first).image, reader.read(second).image, same=same, distance=distance)
         for first, second, same, distance in metric.examples(count)

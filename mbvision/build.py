@@ -231,6 +231,12 @@ def build_reader(
     return reader
 
 
+def split_name(data: Config, split: str, task: str) -> str:
+    """The split that a task's labels are of."""
+    name: str = next((one for one in data["sets"] or [] if task in one["readers"]), data)[split]
+    return name
+
+
 def split_source(data: Config, split: str, task: str) -> str:
     """The key and the value that name the split of a task's labels, for messages; ``split`` as for `build_reader`."""
     for number, one in enumerate(data["sets"] or []):

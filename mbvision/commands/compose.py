@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from mbvision.commands.conf_files import ConfFile, choices, conf_folder, read_conf, read_files
+from mbvision.commands.data_sets import check_beside_sets
 from mbvision.commands.kinds import (
     TEXT_LISTS,
     check_complete,
@@ -81,7 +82,8 @@ def compose_config(name: str, arguments: Sequence[str]) -> dict[str, Any]:
             check_complete(choice.config, choice.chosen, files)
             check_known(files, choice.config, declared(name))
             result = _with_values(choice.config, [override for override in overrides if override not in groups])
-            if isinstance(sets := result.get("data", {}).get("sets"), list):
+            if (sets := result.get("data", {}).get("sets")) is not None:
+                check_beside_sets(sets, arguments)
                 result["data"]["sets"] = [_data_set(name, number, one) for number, one in enumerate(sets)]
     except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: GROUP=null
         raise ConfigError(explain(overrides, error, list(keys), files)) from error

@@ -23,6 +23,13 @@ def check_distillation(config: Config) -> None:
     """Refuse senseless values before data are touched."""
     if config["distill_pictures"] and not config["distill"]:
         raise ConfigError("distill_pictures= needs a teacher: say distill=PATH of a checkpoint")
+    idle = [name for name, task in config["tasks"].items() if task.get("weight", 1) == 0]
+    if not idle or (config["distill"] and config["distill_weight"]):
+        return
+    weights = " ".join(f"tasks.{name}.weight=0" for name in idle)
+    if len(idle) == len(config["tasks"]):
+        raise ConfigError(f"{weights}: nothing is learnt: say distill=PATH of a teacher, or a weight above 0")
+    logger.warning("%s: without a teacher this learns nothing", weights)
 
 
 def add_pictures(config: Config, reader: Reader) -> Reader:

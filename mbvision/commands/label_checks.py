@@ -117,15 +117,16 @@ def _of_classes(annotations: LabelAnnotations, *, training: bool) -> Said:
 def _of_attributes(annotations: AttributeAnnotations, *, training: bool) -> Said:
     names, values = annotations.names, annotations.values
     yes, no = (values == 1).any(axis=0), (values == 0).any(axis=0)
-    useful = yes & no if training else yes
-    if not useful.any():
-        kinds = "both 1 (yes) and -1 (no)" if training else "1 (yes)"
+    if not (yes & no).any():
+        kinds = "both 1 (yes) and -1 (no)"
         return Said([f"none of its {len(names)} attributes is {kinds} in the {len(annotations)} images"], [])
     unknown = (values == IGNORE).all(axis=0)
-    effect = "they teach nothing" if training else "they are not scored"
-    cases = (("known", unknown), ("1 (yes)", ~yes & ~unknown), ("-1 (no)", ~no & ~unknown))
+    effects = ("they teach nothing",) * 3
+    if not training:
+        effects = ("they are not scored", "they are not scored", "every network scores 1 on them")
+    cases = zip(("known", "1 (yes)", "-1 (no)"), (unknown, ~yes & ~unknown, ~no & ~unknown), effects, strict=True)
     remarks = []
-    for what, which in cases:
+    for what, which, effect in cases:
         if which.any():
             named = [names[place] for place in np.flatnonzero(which).tolist()]
             told = f"{len(named)} ({shown(named)})"

@@ -8,7 +8,7 @@ from typing import Any
 import lightning.pytorch as L
 from torch import nn
 
-from mbvision.build import build_reader, eval_size, input_size, make
+from mbvision.build import build_reader, eval_size, input_size, make, split_name
 from mbvision.commands.label_checks import warn_of_labels
 from mbvision.data.sampling import DrawDataset
 from mbvision.data.transforms.evaluation import CROP_FRACTION, NativeTransform
@@ -130,7 +130,7 @@ def score_network(
     with told_when_memory_runs_out(batch_size=loaders.batch_size, size=size), loaders.worker_errors():
         trainer.validate(module, loaders, verbose=False)
     if trainer.is_global_zero:
-        write_outputs(folder, split, module, loaders.val_set)
+        write_outputs(folder, split_name(data, "val_split", "detection"), module, loaders.val_set)
     return merged(module.metrics, len(reader))
 
 

@@ -102,6 +102,8 @@ def _read_commas(path: Path) -> _Table:
     header = [name.strip() for name in lines[0].split(",")] if lines else []
     if len(header) < 2:
         raise AnnotationError(f"{path}:1: expected the names of the columns, as image_id,Smiling,...")
+    if len(set(header)) < len(header) or not all(header):
+        raise AnnotationError(f"{path}:1: expected the names of the columns, each once and none empty")
     return _Table(path, tuple(header[1:]), _rows(path, lines, 1, len(header) - 1, ","))
 
 
@@ -124,12 +126,15 @@ def _read_text(path: Path, *, names: bool) -> _Table:
 
 def _rows(path: Path, lines: Sequence[str], first: int, columns: int, separator: str | None) -> list[_Row]:
     rows = []
+    line_of: dict[str, int] = {}
     for number, line in enumerate(lines[first:], start=first + 1):
         if not line.strip():
             continue
         file, *words = (word.strip() for word in line.split(separator))
         if len(words) != columns:
             raise AnnotationError(f"{path}:{number}: {len(words)} values behind {file!r}, expected {columns}")
+        if (before := line_of.setdefault(file, number)) != number:
+            raise AnnotationError(f"{path}:{number}: {file} has a line already, {before}; remove one of them")
         rows.append(_Row(number, file, words))
     return rows
 
@@ -157,13 +162,14 @@ def _by_file(table: _Table, files: Sequence[str]) -> list[_Row]:
 
 
 def _attributes(table: _Table, files: Sequence[str]) -> AttributeAnnotations:
+    words = {word for row in table.rows for word in row.words}
+    if "0" in words and "-1" not in words:
+        raise AnnotationError(f"{table.path}: it holds 0 but no -1: write -1 for no; 0 means not known")
     rows = _by_file(table, files)
     for row in rows:
         if wrong := next((word for word in row.words if word not in _MEANING), None):
             raise AnnotationError(f"{table.path}:{row.line}: {wrong!r} is neither 1, -1 nor 0 (not known)")
     written = np.array([row.words for row in rows], dtype=np.int8).reshape(len(rows), len(table.names))
-    if (written == 0).any() and not (written == -1).any():
-        raise AnnotationError(f"{table.path}: it holds 0 but no -1: write -1 for no; 0 means not known")
     values: UInt8[np.ndarray, "I A"] = np.where(written == 0, IGNORE, written > 0).astype(np.uint8)
     return AttributeAnnotations(names=table.names, image_ids=tuple(files), values=values)
 

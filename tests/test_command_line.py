@@ -10,6 +10,8 @@ from types import ModuleType
 import pytest
 from tqdm import tqdm
 
+import mbvision
+from mbvision import commands
 from mbvision.commands import complexity, doctor, evaluate, export, predict, prepare_data, run, train
 from mbvision.errors import ConfigError
 from tests.tiny_runs import SMALLEST
@@ -57,6 +59,91 @@ def test_a_users_mistake_is_named_and_ends_with_2(
     assert run(command.main, arguments) == 2
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "out", "error"),
+    [
+        (["trian"], 2, "", "error: trian: there is no such command, did you mean train?\n"),
+        (["xyz"], 2, "", "error: xyz: there is no such command; choose train, evaluate,"),
+        (["--version"], 0, f"mbvision {mbvision.__version__}\n", ""),
+        ([], 0, "usage: mbvision COMMAND", ""),
+        (["--help"], 0, "usage: mbvision COMMAND", ""),
+    ],
+)
+def test_the_program_without_a_command(
+    arguments: list[str], code: int, out: str, error: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        commands.main(arguments)
+    printed = capsys.readouterr()
+    assert ended.value.code == code
+    assert printed.out.startswith(out) and printed.err.startswith(error)
+    assert bool(printed.out) == bool(out) and bool(printed.err) == bool(error)
+
+
+def test_the_list_of_commands_into_a_closed_pipe_is_quiet() -> None:
+    process = subprocess.Popen([sys.executable, "-m", "mbvision"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    error = process.stderr.read()
+    process.stderr.close()
+    assert process.wait() == 0 and error == b""
+
+
+@pytest.mark.parametrize(
+    ("program", "typed"),
+    [
+        ("/usr/bin/mbvision", "mbvision evaluate"),
+        ("/somewhere/mbvision/__main__.py", "python -m mbvision evaluate"),
+        ("tools/evaluate.py", "python tools/evaluate.py"),
+    ],
+)
+def test_messages_name_the_command_as_it_was_typed(
+    program: str, typed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(arguments: Sequence[str]) -> int:
+        raise ConfigError("run python tools/evaluate.py first")
+
+    monkeypatch.setattr(sys, "argv", [program])
+    assert run(evaluate.main, ["--help"]) == 0
+    assert run(fail, []) == 2
+    printed = capsys.readouterr()
+    assert f"Score a checkpoint: {typed} checkpoint=best.ckpt" in printed.out
+    assert printed.err == f"error: run {typed} first\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "missing", "message"),
+    [
+        (train, ["tensorboard=true"], ["tensorboard", "tensorboardX"], "tensorboard=true needs tensorboard"),
+        (evaluate, ["checkpoint=a.ckpt", "backend=hotcoco"], ["hotcoco"], "backend=hotcoco needs hotcoco"),
+        (predict, ["checkpoint=a", "source=b", "runtime=onnx"], ["onnxruntime"], "runtime=onnx needs onnxruntime"),
+        (evaluate, ["checkpoint=a", "runtime=openvino"], ["openvino"], "runtime=openvino needs openvino"),
+        (export, ["checkpoint=a", "output=a.onnx"], ["onnxscript"], "format=onnx needs onnxscript"),
+        (export, ["checkpoint=a", "output=a.mlpackage"], ["coremltools"], "format=coreml needs coremltools"),
+        (export, ["checkpoint=a", "output=a.xml", "quantize=int8"], ["nncf"], "format=openvino needs nncf"),
+    ],
+)
+def test_a_missing_extra_is_reported_first(
+    command: ModuleType,
+    arguments: list[str],
+    missing: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    def installed(package: str) -> object:
+        return None if package in missing else "installed"
+
+    monkeypatch.setattr("mbvision.commands.extras.find_spec", installed)
+    monkeypatch.setattr("mbvision.deploy.runtime.find_spec", installed)
+    monkeypatch.chdir(tmp_path)
+    assert run(command.main, arguments) == 2  # before the checkpoint or the data are looked for
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {message}, which is not installed: pip install") and error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_tools_are_commands() -> None:

@@ -145,6 +145,15 @@ def test_too_little_shared_memory_is_told_with_the_figures_before_data_are_read(
     machine.check_machine({**settings, "loader": {"batch_size": 64, "workers": 1}}, (320, 320))
 
 
+@pytest.mark.parametrize("devices", ["99", "[0,1,2]"])
+def test_more_training_processes_than_cores_are_refused(devices: str, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(machine, "cores", lambda: 2)
+    settings = config(tmp_path, f"trainer.devices={devices}")
+    with pytest.raises(ConfigError, match=r"trainer\.devices=.*: without a GPU .* there are 2 cores"):
+        machine.check_machine(settings, (64, 64))
+    machine.check_machine(config(tmp_path, "trainer.devices=2"), (64, 64))
+
+
 def test_more_reading_processes_than_cores_are_warned_of(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert machine.too_many_workers(4, 1, 4) == ""
     assert "loader.workers=5 with 1 thread each are more than the 4 cores" in machine.too_many_workers(5, 1, 4)

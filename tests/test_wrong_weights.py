@@ -249,3 +249,16 @@ def test_timms_v1_with_a_hidden_layer_is_refused(tmp_path: Path) -> None:
     message = r"conv_head.weight is \[1024, 1024, 1, 1\] in the weights and is no layer of this backbone"
     with pytest.raises(CheckpointError, match=message):
         load_trunk_only(our_network("mobilenetv1_100"), f"{tmp_path}/h.pth", architecture="mobilenet_v1")
+
+
+@pytest.mark.parametrize(("start", "key"), [(load_pretrained, "pretrained"), (load_trunk_only, "backbone.weights")])
+def test_a_failed_download_names_the_key_that_asked_for_it(
+    start: Callable[..., None], key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(url: str, **_: Any) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("mbvision.weights.load.load_state_dict_from_url", fail)
+    names = {"class_names": NAMES} if start is load_pretrained else {}
+    with pytest.raises(CheckpointError, match=rf"no route to host\); fetch it by hand and use {key}=PATH"):
+        start(our_network(NAME), "torchvision:IMAGENET1K_V1", architecture=NAME, **names)

@@ -9,7 +9,8 @@ from importlib import import_module
 from mbvision import stopping
 from mbvision.commands.memory import keep_freed_memory
 from mbvision.commands.surroundings import any_text_on_stdout, messages_of_a_command, same_environment
-from mbvision.errors import MBVisionError
+from mbvision.commands.typed import as_typed
+from mbvision.errors import ConfigError, MBVisionError, nearest
 from mbvision.writing import explain
 
 COMMANDS = {
@@ -43,7 +44,7 @@ def _run(command: Callable[[Sequence[str]], int | None], arguments: Sequence[str
     except stopping.Stopped as stop:
         return _after_signal(stop)
     except MBVisionError as error:
-        _say(f"error: {one_line(error)}")
+        _say(f"error: {as_typed(one_line(error))}")
         return 2
     except BrokenPipeError:  # the reader of our output, such as head, has seen enough
         _drop_output()
@@ -97,9 +98,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The console script: ``mbvision NAME key=value ...``, by default with the arguments of this process."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] not in COMMANDS:
+        sys.exit(run(_without_command, arguments))
+    keep_freed_memory()  # here, and not in `run`: it cannot be taken back, and this process has nothing else to do
+    sys.exit(run(import_module(f"mbvision.commands.{arguments[0]}").main, arguments[1:]))
+
+
+def _without_command(arguments: Sequence[str]) -> None:
+    """The list of the commands, the version, or what is wrong with a name."""
+    from mbvision import __version__
+
+    if arguments and arguments[0] == "--version":
+        print(f"mbvision {__version__}")
+    elif arguments and arguments[0] not in ("-h", "--help"):
+        hint = nearest(arguments[0], list(COMMANDS)) or f"; choose {', '.join(COMMANDS)}"
+        raise ConfigError(f"{arguments[0]}: there is no such command{hint}")
+    else:
         width = max(map(len, COMMANDS))
         lines = [f"  {name.ljust(width)}  {what}" for name, what in COMMANDS.items()]
         print("\n".join(["usage: mbvision COMMAND key=value ...", *lines, "mbvision COMMAND --help shows its keys"]))
-        sys.exit(0 if not arguments or arguments[0] in ("-h", "--help") else 2)
-    keep_freed_memory()  # here, and not in `run`: it cannot be taken back, and this process has nothing else to do
-    sys.exit(run(import_module(f"mbvision.commands.{arguments[0]}").main, arguments[1:]))

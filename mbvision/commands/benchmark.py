@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from mbvision.commands.compose import compose_config, wants_help
 from mbvision.commands.places import check_writable
+from mbvision.commands.typed import as_typed
 from mbvision.errors import ConfigError, MBVisionError
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ Times are CPU milliseconds of a picture, medians and 95th percentiles, with wall
 def main(arguments: Sequence[str]) -> int:
     """Measure, print the tables and write the files that were asked for."""
     if wants_help(arguments):
-        print(HELP)
+        print(as_typed(HELP))
         return 0
     config = compose_config("benchmark", arguments)
     for key, ending in (("output", ".json"), ("picture", ".png")):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mbvision.commands.compose import compose_config, wants_help
 from mbvision.commands.places import check_writable
+from mbvision.commands.typed import as_typed
 from mbvision.errors import AnnotationError, ConfigError, DataError, ImageError
 from mbvision.writing import replace_text
 
@@ -37,7 +38,7 @@ SPLITS = ("train", "val")
 def main(arguments: Sequence[str]) -> int:
     """Check each set, print a summary, write what was asked for."""
     if wants_help(arguments):
-        print(HELP)
+        print(as_typed(HELP))
         return 0
     config = compose_config("check_data", arguments)
     _check(config)

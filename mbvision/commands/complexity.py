@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mbvision.commands.compose import compose_config, wants_help
+from mbvision.commands.typed import as_typed
 from mbvision.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Subject:
 def main(arguments: Sequence[str]) -> int:
     """Count once, or once for every point of a sweep; print the tables and write the files that were asked for."""
     if wants_help(arguments):
-        print(HELP)
+        print(as_typed(HELP))
         return 0
     subject = read_subject(arguments)
     if subject.config["sweep"]:

@@ -18,6 +18,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from mbvision.commands.conf_files import ConfFile, choices, conf_folder, read_conf, read_files
 from mbvision.commands.data_sets import check_beside_sets
+from mbvision.commands.extras import check_extras
 from mbvision.commands.kinds import (
     TEXT_LISTS,
     check_complete,
@@ -97,6 +98,7 @@ def compose_config(name: str, arguments: Sequence[str]) -> dict[str, Any]:
     if missing := [key for key, value in result.items() if value == "???"]:
         raise ConfigError(f"{missing[0]}= is missing: say {missing[0]}=...; --help shows the keys")
     check_values(leaves, nullable(keys, leaves), source)
+    check_extras(result)
     return result
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from packaging.version import Version
 
 from mbvision.commands.compose import wants_help
+from mbvision.commands.typed import as_typed
 from mbvision.errors import ConfigError
 
 HELP = "Say what is installed, and what on this machine will hurt: python tools/doctor.py"
@@ -50,7 +51,7 @@ SAFE_LIGHTNING = "2.6.6"
 def main(arguments: Sequence[str]) -> int:
     """Print versions, then warnings."""
     if wants_help(arguments):
-        print(HELP)
+        print(as_typed(HELP))
         return 0
     if arguments:
         raise ConfigError(f"{arguments[0]}: doctor has no keys")

@@ -7,6 +7,7 @@ from typing import Any
 
 from mbvision.commands.compose import compose_config, wants_help
 from mbvision.commands.places import check_places
+from mbvision.commands.typed import as_typed
 from mbvision.errors import ConfigError
 from mbvision.metrics.report import format_table, write_metrics
 
@@ -42,7 +43,7 @@ logger = logging.getLogger(__name__)
 def main(arguments: Sequence[str]) -> int:
     """Score, print, and write what was asked for."""
     if wants_help(arguments):
-        print(HELP)
+        print(as_typed(HELP))
         return 0
     config = compose_config("evaluate", arguments)
     if config["style"] == "coco" and any(argument.startswith("iou=") for argument in arguments):

@@ -6,6 +6,7 @@ from typing import Any
 
 from mbvision.commands.compose import compose_config, wants_help
 from mbvision.commands.threads import computing_on
+from mbvision.commands.typed import as_typed
 from mbvision.errors import ConfigError
 
 HELP = """\
@@ -50,10 +51,11 @@ SCORED = ("split", "max_drop")
 def main(arguments: Sequence[str]) -> int:
     """Write the file."""
     if wants_help(arguments):
-        print(HELP)
+        print(as_typed(HELP))
         return 0
     config = compose_config("export", arguments)
     from mbvision.deploy.formats import FORMATS  # slow to import
+    from mbvision.deploy.runtime import require
 
     source, output = Path(config["checkpoint"]), Path(config["output"])
     suffixes = {one.suffix: name for name, one in FORMATS.items()} | {".tflite": "litert", ".safetensors": WEIGHTS[0]}
@@ -64,6 +66,10 @@ def main(arguments: Sequence[str]) -> int:
         raise ConfigError(f"format={name}: choose {', '.join((*FORMATS, *WEIGHTS))}")
     if config["quantize"] and name in WEIGHTS:
         raise ConfigError(f"quantize=int8: format={name} has none; choose onnx, openvino, executorch")
+    if name in FORMATS:
+        packages = (*FORMATS[name].packages, *(FORMATS[name].quantize_packages if config["quantize"] else ()))
+        for package in packages:
+            require(package, f"format={name}")
     if output.exists() and output.samefile(source):
         raise ConfigError(f"output={output} is the checkpoint itself; give another file")
     refuse_unused({one.partition("=")[0].partition(".")[0] for one in arguments}, name, int8=bool(config["quantize"]))

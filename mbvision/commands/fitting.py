@@ -18,6 +18,7 @@ from mbvision import checkpoint, stopping
 from mbvision.build import Config, build_reader, build_tasks, deferred, eval_size, make, split_source
 from mbvision.commands.distilling import add_pictures, load_teacher
 from mbvision.commands.total_batch import batches_a_step
+from mbvision.commands.typed import as_typed
 from mbvision.data.base import Reader
 from mbvision.draw_faces import plot_roc
 from mbvision.engine.callbacks import AtomicCheckpointIO, RunCheckpoints
@@ -263,5 +264,6 @@ def finish(
             f"\nscored {metrics['images']} of {metrics['images_total']} pictures with {best} (step {metrics['step']})"
         )
         print(f"pictures   {folder / 'samples'}\ncurves     {folder / 'curves.png'}")
-        print(f"next       python tools/predict.py checkpoint={shlex.quote(str(best))} source=PICTURE_OR_FOLDER")
+        following = f"python tools/predict.py checkpoint={shlex.quote(str(best))} source=PICTURE_OR_FOLDER"
+        print(f"next       {as_typed(following)}")
     return metrics

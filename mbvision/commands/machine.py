@@ -18,8 +18,14 @@ logger = logging.getLogger(__name__)
 
 
 def check_machine(config: Mapping[str, Any], size: tuple[int, int]) -> None:
-    """Warn of more loader processes than cores; refuse batches that do not fit into shared memory."""
+    """Warn of more loader processes than cores; refuse more training processes, and batches above shared memory."""
     processes = local_processes(config["trainer"])
+    on_processor = config["trainer"]["accelerator"] == "cpu" or not torch.cuda.is_available()
+    if on_processor and processes > cores():
+        raise ConfigError(
+            f"trainer.devices={config['trainer']['devices']}: without a GPU each is a process of its own, and there are"
+            f" {cores()} cores here; say trainer.devices=1"
+        )
     workers, batch = config["loader"]["workers"], config["loader"]["batch_size"]
     if first_process() and (warning := too_many_workers(workers, processes, cores())):
         logger.warning("%s", warning)

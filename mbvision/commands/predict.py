@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from mbvision.commands.compose import compose_config, wants_help
 from mbvision.commands.threads import computing_on
+from mbvision.commands.typed import as_typed
 from mbvision.errors import ConfigError, ImageError, VideoError
 from mbvision.writing import replace_text
 
@@ -47,7 +48,7 @@ logger = logging.getLogger(__name__)
 def main(arguments: Sequence[str]) -> int:
     """Predict on everything; what cannot be read is named and skipped (exit code 3), if it is not alone."""
     if wants_help(arguments):
-        print(HELP)
+        print(as_typed(HELP))
         return 0
     config = compose_config("predict", arguments)
     with computing_on(config["threads"]):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mbvision.commands.compose import wants_help
+from mbvision.commands.typed import as_typed
 from mbvision.data.portraits import make_portraits
 from mbvision.data.prepare import OFFICIAL, describe, prepare
 from mbvision.data.scenes import make_scenes
@@ -27,7 +28,7 @@ KEYS = ("data", "archives", "source", "data.root")
 def main(arguments: Sequence[str]) -> int:
     """Prepare one data set."""
     if wants_help(arguments) or not arguments:
-        print(HELP)
+        print(as_typed(HELP))
         return 0
     given: dict[str, str] = {}
     for argument in arguments:
@@ -53,7 +54,8 @@ def main(arguments: Sequence[str]) -> int:
         if val is None:
             print(f"there is no split but {train}: put images and labels of a second one beside it, to score by")
         else:
-            print(f"train with: python tools/train.py data=coco {shlex.join([*keys, f'data.val_split={val}'])}")
+            command = f"python tools/train.py data=coco {shlex.join([*keys, f'data.val_split={val}'])}"
+            print(f"train with: {as_typed(command)}")
     elif name == "scenes":
         make_scenes(root)
     elif name == "portraits":
@@ -67,4 +69,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _command(name: str, root: Path) -> str:
-    return f"python tools/prepare_data.py data={name} archives=FOLDER data.root={root}"
+    return as_typed(f"python tools/prepare_data.py data={name} archives=FOLDER data.root={root}")

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from mbvision.commands.typed import as_typed
 from mbvision.data.yaml_files import read_mapping, write_mapping
 from mbvision.errors import ConfigError, DataError
 from mbvision.writing import held, replace_text
@@ -95,7 +96,7 @@ def write_config(folder: Path, config: Mapping[str, Any], command: Sequence[str]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         resolved = write_mapping({**config, "command": list(command)})
-        replace_text(folder / "config.yaml", f"# python tools/train.py {shlex.join(command)}\n{resolved}")
+        replace_text(folder / "config.yaml", as_typed(f"# python tools/train.py {shlex.join(command)}\n{resolved}"))
     except OSError as error:
         raise ConfigError(f"run_dir={folder} cannot be written: {error.strerror}") from error
 

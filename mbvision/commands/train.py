@@ -11,6 +11,7 @@ from mbvision.commands.places import STARTS, check_places
 from mbvision.commands.requeue import requeue, requeued_checkpoint
 from mbvision.commands.run_folder import claimed, read_command, run_folder, write_config
 from mbvision.commands.surroundings import same_environment, same_torch
+from mbvision.commands.typed import as_typed
 from mbvision.errors import ConfigError
 from mbvision.stopping import Stopped
 
@@ -56,7 +57,7 @@ logger = logging.getLogger(__name__)
 def main(arguments: Sequence[str]) -> int:
     """Train once, or once for every combination of a sweep."""
     if wants_help(arguments):
-        print(HELP)
+        print(as_typed(HELP))
         return 0
     runs = [prepare(overrides) for overrides in expand_sweeps(arguments)]  # a mistake in the last costs no training
     for number, (config, command) in enumerate(runs):

@@ -44,6 +44,8 @@ EXTRAS = {
     "executorch": "executorch",
     "torchao": "executorch",
     "coremltools": "coreml",
+    "tensorboard": "tensorboard",
+    "hotcoco": "fast-eval",
 }
 """The extra of mbvision that brings a package."""
 

@@ -73,7 +73,7 @@ def load_pretrained(
     have their padding and BN epsilon, and gets their normalisation; without it the network keeps its own. Raises
     `CheckpointError` naming the file and the first tensor that differs.
     """
-    found = _read_weights(source, network, architecture, published_weights)
+    found = _read_weights(source, network, architecture, published_weights, "pretrained")
     weights, known = found.tensors, found.class_names
     for head, names in class_names.items():
         if head in known and list(known[head]) != list(names) and not reset_head:
@@ -127,7 +127,7 @@ def load_trunk_only(network: Network, source: str, *, architecture: str, publish
 
     Arguments as those of ``load_pretrained``.
     """
-    weights = _read_weights(source, network, architecture, published_weights).tensors
+    weights = _read_weights(source, network, architecture, published_weights, "backbone.weights").tensors
     try:
         load_trunk(network.backbone, weights)
     except CheckpointError as error:
@@ -138,10 +138,10 @@ def load_trunk_only(network: Network, source: str, *, architecture: str, publish
     logger.info("backbone from %s", source)
 
 
-def _read_weights(source: str, network: Network, architecture: str, published_weights: bool) -> _Weights:
-    """Weights under our names, from whichever kind of source."""
+def _read_weights(source: str, network: Network, architecture: str, published_weights: bool, key: str) -> _Weights:
+    """Weights under our names, from whichever kind of source; ``key`` is the one that names it."""
     if source.startswith("torchvision:"):
-        state, about = _download(source.partition(":")[2], architecture, network), None
+        state, about = _download(source.partition(":")[2], architecture, network, key), None
     else:
         state, about = read_any(Path(source))
     check_values(state, source)
@@ -195,7 +195,7 @@ def _buffers(mean: Sequence[float], std: Sequence[float]) -> dict[str, Tensor]:
     return {"mean": torch.tensor(mean).view(1, 3, 1, 1), "std": torch.tensor(std).view(1, 3, 1, 1)}
 
 
-def _download(name: str, architecture: str, network: Network) -> Mapping[str, Tensor]:
+def _download(name: str, architecture: str, network: Network, key: str) -> Mapping[str, Tensor]:
     """Weights from torchvision's own download cache; says what it fetches. COCO names are those of its SSDLite."""
     model = architecture
     if name == "COCO_WITH_VOC_LABELS_V1":
@@ -204,7 +204,7 @@ def _download(name: str, architecture: str, network: Network) -> Mapping[str, Te
     elif name.startswith("COCO"):
         model = "ssdlite320_mobilenet_v3_large"
     if model not in list_models():
-        raise CheckpointError(f"torchvision:{name}: torchvision has no {model}; use pretrained=PATH")
+        raise CheckpointError(f"torchvision:{name}: torchvision has no {model}; use {key}=PATH")
     choices = get_model_weights(model).__members__
     if name not in choices:
         raise CheckpointError(f"torchvision:{name}: no such weights of {model}; choose {', '.join(choices)}")
@@ -213,5 +213,5 @@ def _download(name: str, architecture: str, network: Network) -> Mapping[str, Te
     try:
         state: Mapping[str, Tensor] = load_state_dict_from_url(url, progress=True, weights_only=True)
     except OSError as error:
-        raise CheckpointError(f"{url} cannot be fetched ({error}); fetch it by hand and use pretrained=PATH") from error
+        raise CheckpointError(f"{url} cannot be fetched ({error}); fetch it by hand and use {key}=PATH") from error
     return state

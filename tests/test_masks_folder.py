@@ -173,3 +173,9 @@ def test_links_to_single_images_and_masks_are_followed(root: Path) -> None:
         folder.mkdir()
         (folder / f"linked.{suffix}").symlink_to(root / kind / "train" / f"a.{suffix}")
     assert masks_folder(root=root, split="val").read(0).target.image_id == "linked"
+
+
+@pytest.mark.parametrize("name", [False, None, 3, ""])
+def test_names_that_yaml_takes_for_something_else_are_refused(root: Path, name: object) -> None:
+    with pytest.raises(DataError, match=rf"^classes: {name!r} is no name of a class; put quotes around"):
+        masks_folder(root=root, split="train", classes=["background", name])  # type: ignore[list-item]

@@ -58,8 +58,9 @@ def mask_scheme(
         raise DataError(f"{source}: {len(names)} classes, {len(values)} values, {len(colours)} colours; give 1 to 255")
     if twice := [name for number, name in enumerate(names) if name in names[:number]]:
         raise DataError(f"{source}: the class {twice[0]!r} is there twice; remove one")
-    if nameless := [name for name in names if not name or not is_printable(name)]:
-        raise DataError(f"{source}: {nameless[0][:40]!r} is no name of a class")
+    if nameless := [name for name in names if not isinstance(name, str) or not name or not is_printable(name)]:
+        shown = repr(nameless[0])[:40]
+        raise DataError(f"{source}: {shown} is no name of a class; put quotes around what YAML takes for no text")
     if wrong := [value for value in (*values, *void) if not 0 <= value <= 255]:
         raise DataError(f"{source}: the mask value {wrong[0]} is outside 0..255")
     if len(set(values) | set(void)) < len(values) + len(void):

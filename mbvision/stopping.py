@@ -4,6 +4,7 @@ The handler writes nothing. Where work can be put down between two steps (`defer
 see; everywhere else it raises `Stopped`, which nothing catches below the door of the commands.
 """
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -81,6 +82,18 @@ def ignore() -> None:
     """For processes that read pictures: the one that started them ends them when it is done."""
     for signum in SIGNALS:
         signal.signal(signum, signal.SIG_IGN)
+
+
+def end_with_parent() -> None:
+    """For the same processes: end as soon as the one that started this has died, by a kill or a lack of memory too."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _handle(signum: int, frame: FrameType | None) -> None:

@@ -5,9 +5,13 @@ import fcntl
 import hashlib
 import logging
 import os
+import platform
+import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
@@ -19,6 +23,9 @@ REMEDIES = {
     errno.EACCES: "name a folder that can be written",
     errno.EPERM: "name a folder that can be written",
 }
+_TEMPORARY = re.compile(r"\..*\.([0-9a-f]{8})-(\d+)(?:-[0-9a-f]+)?\.partial", re.DOTALL)
+"""The names that `temporary_of` gives."""
+_DAY_S = 86_400
 
 logger = logging.getLogger(__name__)
 
@@ -69,24 +76,72 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
     Where what is inside fails, ``path`` is as it was and nothing is left beside it.
     """
-    temporary = temporary_of(path)
-    with writing(path):
-        temporary.mkdir(parents=True)
-    try:
+    with temporary_folder(path) as temporary:
         yield temporary
         with writing(path):
             if path.is_dir():
                 shutil.rmtree(path)
             os.replace(temporary, path)
+
+
+@contextmanager
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """A folder beside ``path``, which is gone at the end; errors of making it name ``path``."""
+    temporary = temporary_of(path, kind=f"-{os.urandom(4).hex()}")  # threads may write the same at once
+    with writing(path):
+        temporary.mkdir(parents=True)
+    try:
+        yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def temporary_of(path: Path) -> Path:
-    """What a file is called until it is whole: beside ``path``, and short where that name is long."""
-    # ext4, XFS, APFS and NTFS allow 255 bytes or characters; 30 of them are ours.
-    name = path.name if len(os.fsencode(path.name)) <= 225 else hashlib.sha256(os.fsencode(path.name)).hexdigest()[:32]
-    return path.with_name(f".{name}.{os.getpid()}.partial")
+def temporary_of(path: Path, kind: str = "") -> Path:
+    """What a file is called until it is whole: beside ``path``, and short where that name is long.
+
+    What killed processes left in that folder is removed.
+    """
+    remove_leftovers(path.parent)
+    # ext4, XFS, APFS and NTFS allow 255 bytes or characters; 40 of them are ours.
+    name = path.name if len(os.fsencode(path.name)) <= 215 else hashlib.sha256(os.fsencode(path.name)).hexdigest()[:32]
+    return path.with_name(f".{name}.{_machine()}-{os.getpid()}{kind}.partial")
+
+
+@lru_cache(maxsize=256)  # once for each folder: one may hold a million images
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes that were killed left half written: those of this machine, after a day those of others."""
+    with suppress(OSError):  # no such folder yet, or one that cannot be listed
+        for path in folder.iterdir():
+            found = _TEMPORARY.fullmatch(path.name)
+            if found and not (_runs(int(found[2])) if found[1] == _machine() else _is_young(path)):
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
+
+
+@lru_cache(maxsize=1)
+def _machine() -> str:
+    """A short name of all that may number a process as it likes: a machine, or a container on it."""
+    try:
+        numbers = os.readlink("/proc/self/ns/pid")
+    except OSError:  # not on Linux
+        numbers = ""
+    return hashlib.sha256(f"{platform.node()} {numbers}".encode()).hexdigest()[:8]
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)  # nothing is sent
+    except ProcessLookupError:
+        return False
+    except OSError:  # of another user
+        return True
+    return True
+
+
+def _is_young(path: Path) -> bool:
+    return time.time() - path.lstat().st_mtime < _DAY_S
 
 
 @contextmanager

@@ -28,7 +28,7 @@ ALLOWED = {
     "heads": FLOOR | {"boxes", "backbones"},
     "losses": FLOOR | {"boxes"},
     "metrics": FLOOR | {"boxes", "masks", "draw"},
-    "data": FLOOR | {"boxes"},
+    "data": FLOOR | {"boxes", "stopping"},
     "network": FLOOR | {"backbones", "heads"},
     "data_checks": FLOOR | {"data", "draw", "draw_masks", "heads"},
     "tasks": FLOOR | {"boxes", "heads", "losses", "metrics"},

@@ -23,7 +23,7 @@ from mbvision.engine.module import VisionModule
 from mbvision.engine.out_of_memory import told_when_memory_runs_out
 from mbvision.errors import AnnotationError, CheckpointError, ConfigError, TrainingError
 from mbvision.structures import Geometry, Sample, Target
-from mbvision.writing import writing
+from mbvision.writing import temporary_of, writing
 from tests.tiny_runs import arguments, build, config, fit, write_coco
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:lightning", "ignore::FutureWarning:lightning")
@@ -71,7 +71,7 @@ def test_a_reader_that_was_killed_while_it_waited_is_told_with_its_signal(root: 
 
 @pytest.mark.parametrize(
     ("name", "step"),
-    [(".metrics.csv.{}.partial", 1), (".last.ckpt.{}.partial", 1), ("samples/.val_0.png.{}.partial", 2)],
+    [("metrics.csv", 1), ("last.ckpt", 1), ("samples/val_0.png", 2)],
 )
 def test_a_disk_that_fills_up_names_the_file_and_leaves_the_old_checkpoint(
     root: Path,
@@ -82,7 +82,8 @@ def test_a_disk_that_fills_up_names_the_file_and_leaves_the_old_checkpoint(
     step: int,
 ) -> None:
     """/dev/full refuses every byte as a full disk does; it takes the place of the temporary file in the second step."""
-    place = tmp_path / "run" / name.format(os.getpid())
+    whole = tmp_path / "run" / name
+    place = temporary_of(whole)
     train_step = VisionModule.training_step
 
     def fill(self: VisionModule, batch: Any, batch_idx: int) -> torch.Tensor:
@@ -93,7 +94,6 @@ def test_a_disk_that_fills_up_names_the_file_and_leaves_the_old_checkpoint(
     monkeypatch.setattr(VisionModule, "training_step", fill)
     assert run(train.main, [*arguments(root, "checkpoint_every_n_steps=1"), f"run_dir={tmp_path / 'run'}"]) == 2
     told = capsys.readouterr().err.splitlines()[-1]
-    whole = place.with_name(Path(name).name.removeprefix(".").removesuffix(".partial").removesuffix(".{}"))
     assert told.startswith(f"error: {whole}") and "No space left on device" in told
     assert checkpoint.read(tmp_path / "run" / "last.ckpt")["global_step"] == step
 

@@ -6,7 +6,6 @@ what it was drawn with.
 
 import json
 import os
-import shutil
 from pathlib import Path
 
 import cv2
@@ -18,6 +17,7 @@ from mbvision.data.faces import FaceReader
 from mbvision.data.images import MAX_PIXELS
 from mbvision.data.portraits_drawing import ATTRIBUTES, draw_identity, draw_portrait
 from mbvision.errors import DataError
+from mbvision.writing import temporary_folder
 
 TRAIN_PEOPLE, VAL_PEOPLE, PICTURES = 600, 75, 8
 """People of each split, and the pictures of each of them."""
@@ -57,18 +57,16 @@ def make_portraits(
     if root.exists() and not (root.is_dir() and not any(root.iterdir())):
         _check_stamp(root, wanted)
         return
-    partial_root = root.with_name(f"{root.name}.partial-{os.getpid()}")
     try:
-        _draw(partial_root, (train_people, val_people), pictures, seed)
-        (partial_root / _STAMP).write_text(json.dumps(wanted), encoding="utf-8")
-        if root.exists():
-            root.rmdir()  # an empty folder
-        os.replace(partial_root, root)
+        with temporary_folder(root) as new:
+            _draw(new, (train_people, val_people), pictures, seed)
+            (new / _STAMP).write_text(json.dumps(wanted), encoding="utf-8")
+            if root.exists():
+                root.rmdir()  # an empty folder
+            os.replace(new, root)
     except OSError as error:
         if not (root / _STAMP).is_file():  # else another process was faster
             raise DataError(f"{root}: faces cannot be written there: {error.strerror}; set data.root=") from error
-    finally:
-        shutil.rmtree(partial_root, ignore_errors=True)
     _check_stamp(root, wanted)
 
 

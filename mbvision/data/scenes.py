@@ -7,7 +7,6 @@ folder says what it was drawn with.
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -38,6 +37,8 @@ from mbvision.data.scenes_layouts import (
 )
 from mbvision.data.voc_masks import voc_masks
 from mbvision.errors import DataError
+from mbvision.stopping import end_with_parent, ignore
+from mbvision.writing import temporary_folder
 
 TRAIN_IMAGES, VAL_IMAGES = 4000, 500
 _SEEDS_PER_SET = 10_000_000
@@ -73,21 +74,21 @@ def make_scenes(root: Path, *, train_images: int = TRAIN_IMAGES, val_images: int
     if root.exists() and not (root.is_dir() and not any(root.iterdir())):
         _check_stamp(root, wanted)
         return
-    partial_root = root.with_name(f"{root.name}.partial-{os.getpid()}")
     first = seed * _SEEDS_PER_SET
     splits = {
         "train2017": (1, [first + i for i in range(train_images)]),
         "val2017": (train_images + 1, [first + _FIRST_VAL_SEED + i for i in range(val_images)]),
     }
     try:
-        with _mapping(train_images + val_images) as mapping:
-            pictures = {name: _draw_split(mapping, partial_root, name, *split) for name, split in splits.items()}
-        statistics = {name: _statistics(split) for name, split in pictures.items()}
-        (partial_root / "statistics.json").write_text(json.dumps(statistics, indent=1), encoding="utf-8")
-        (partial_root / "scenes.json").write_text(json.dumps(wanted), encoding="utf-8")
-        if root.exists():
-            root.rmdir()  # an empty folder
-        os.replace(partial_root, root)
+        with temporary_folder(root) as new:
+            with _mapping(train_images + val_images) as mapping:
+                pictures = {name: _draw_split(mapping, new, name, *split) for name, split in splits.items()}
+            statistics = {name: _statistics(split) for name, split in pictures.items()}
+            (new / "statistics.json").write_text(json.dumps(statistics, indent=1), encoding="utf-8")
+            (new / "scenes.json").write_text(json.dumps(wanted), encoding="utf-8")
+            if root.exists():
+                root.rmdir()  # an empty folder
+            os.replace(new, root)
     except BrokenProcessPool as error:
         raise DataError(
             f"{root}: the processes that draw the scenes ended early: put what your script runs under "
@@ -96,8 +97,6 @@ def make_scenes(root: Path, *, train_images: int = TRAIN_IMAGES, val_images: int
     except OSError as error:
         if not (root / "scenes.json").is_file():  # else another process was faster
             raise DataError(f"{root}: the scenes cannot be written there: {error.strerror}; set data.root=") from error
-    finally:
-        shutil.rmtree(partial_root, ignore_errors=True)
     _check_stamp(root, wanted)
     print(_table(statistics))
 
@@ -125,9 +124,18 @@ def _mapping(images: int) -> Iterator[Callable[..., Iterable[Picture]]]:
     if images <= _FEW_IMAGES:
         yield map
         return
-    context = get_context("spawn")
-    with ProcessPoolExecutor(os.cpu_count(), context, initializer=cv2.setNumThreads, initargs=(0,)) as pool:
+    pool = ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), initializer=start_helper)
+    try:
         yield partial(pool.map, chunksize=16)
+    finally:
+        pool.shutdown(cancel_futures=True)  # of what was not begun when a signal or a full disk stops the drawing
+
+
+def start_helper() -> None:
+    """In a process that draws: use one thread, leave signals to the process that started it, and end with that."""
+    cv2.setNumThreads(0)
+    ignore()
+    end_with_parent()
 
 
 def _draw_split(

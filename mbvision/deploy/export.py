@@ -2,10 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +21,7 @@ from mbvision.deploy.parity import Parity, compare
 from mbvision.deploy.runtime import Runtime, require
 from mbvision.deploy.wrap import DeployedNetwork, Masks
 from mbvision.errors import ConfigError, ExportError
-from mbvision.writing import writing
+from mbvision.writing import temporary_folder, writing
 
 Pictures = Callable[[tuple[int, int], int], Sequence[Tensor]]
 TOLERANCE = 1e-3
@@ -68,7 +66,7 @@ def export(
         source, output, format=format, nms=nms, masks=masks, input_size=input_size, batch=batch, dynamic=dynamic
     )
     shown = pictures(plan.size, batch)
-    with beside(output) as folder:
+    with writing(output), temporary_folder(output) as folder:
         written = folder / output.name
         plan.format.write(plan.network, plan.example, written, dynamic=plan.dynamic, metadata=plan.metadata)
         size_of = megabytes(folder)
@@ -143,16 +141,6 @@ def other_shape(plan: Plan, pictures: Pictures, batch: int) -> list[Float[Tensor
     height, width = plan.size
     larger = (height + 32 * ("height" in plan.dynamic), width + 64 * ("width" in plan.dynamic))
     return [*pictures(larger, batch + ("batch" in plan.dynamic))][:1] if plan.dynamic else []
-
-
-@contextmanager
-def beside(output: Path) -> Iterator[Path]:
-    """A folder beside the output to write to, which is gone at the end; errors of making it name the output."""
-    with writing(output):
-        output.parent.mkdir(parents=True, exist_ok=True)
-        made = TemporaryDirectory(dir=output.parent, prefix=f".{output.stem}-")
-    with made as folder:
-        yield Path(folder)
 
 
 def table_of(output: Path) -> Path:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mbvision.deploy.export import Exported, Pictures, Plan, beside, megabytes, other_shape, place, prepare, table_of
+from mbvision.deploy.export import Exported, Pictures, Plan, megabytes, other_shape, place, prepare, table_of
 from mbvision.deploy.exported import Eager
 from mbvision.deploy.formats import FORMATS
 from mbvision.deploy.parity import LIKE_BOX, compare
@@ -18,6 +18,7 @@ from mbvision.deploy.runtime import Runtime, require
 from mbvision.deploy.sensitivity import LayerNoise, quantisable, sensitivity, stay_float
 from mbvision.deploy.wrap import Masks
 from mbvision.errors import ConfigError, nearest
+from mbvision.writing import temporary_folder, writing
 
 Calibration = Callable[[tuple[int, int], dict[str, Any]], Sequence[Float[Tensor, "1 3 H W"]]]
 
@@ -75,7 +76,11 @@ def export_int8(
     kept = stay_float(table) if keep_float is None else list(keep_float)
     if set(kept) >= set(layers):
         raise ConfigError("quantize=int8: no layer is left to be in 8 bits; shorten keep_float=, or leave both out")
-    with beside(output) as folder, TemporaryDirectory(prefix="mbvision-") as floats:
+    with (
+        writing(output),
+        temporary_folder(output) as folder,
+        TemporaryDirectory(prefix="mbvision-") as floats,
+    ):
         before = Path(floats) / output.name
         plan.format.write(plan.network, plan.example, before, dynamic=plan.dynamic, metadata=plan.metadata)
         float_size = megabytes(Path(floats))

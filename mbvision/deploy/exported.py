@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torchmetrics import Metric
 
 from mbvision import checkpoint
 from mbvision.boxes import select_detections
@@ -28,6 +27,9 @@ from mbvision.structures import (
 )
 from mbvision.tasks.base import Task
 from mbvision.tasks.detection import Detection
+
+if TYPE_CHECKING:
+    from torchmetrics import Metric
 
 Outputs = Mapping[str, Tensor]
 
@@ -100,7 +102,7 @@ class ExportedTask(Task[Outputs, Any]):
         kind = ClassScores if self.head == "classification" else AttributeScores
         return [kind(scores=scores) for scores in outputs["scores"]]
 
-    def evaluator(self, annotations: Any) -> Metric:
+    def evaluator(self, annotations: Any) -> "Metric":
         """The task's own."""
         return self.task.evaluator(annotations)
 

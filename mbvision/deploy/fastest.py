@@ -16,7 +16,6 @@ from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from jaxtyping import Float
@@ -25,6 +24,7 @@ from torch import Tensor, get_num_threads, inference_mode, nn
 from mbvision import __version__, checkpoint
 from mbvision.deploy import openvino
 from mbvision.deploy.about import description
+from mbvision.deploy.cache import REMEDY, cache_folder
 from mbvision.deploy.export import Exported, check, export
 from mbvision.deploy.exported import ExportedNetwork, exported, open_model
 from mbvision.deploy.fold import folded
@@ -36,7 +36,7 @@ from mbvision.deploy.runtime import Runtime, require
 from mbvision.deploy.samples import sample_pictures
 from mbvision.errors import CheckpointError, ConfigError
 from mbvision.tasks.base import Task
-from mbvision.writing import replacing
+from mbvision.writing import replacing, temporary_folder
 
 Model = tuple[nn.Module, dict[str, Task[Any, Any]], dict[str, Any]]
 PACKAGES = {"onnx": ("onnxruntime", "onnxscript"), "openvino": ("openvino", "onnxruntime", "onnxscript")}
@@ -82,13 +82,6 @@ def installed() -> list[str]:
     return [name for name, packages in PACKAGES.items() if all(find_spec(package) for package in packages)]
 
 
-def cache_folder() -> Path:
-    """``MBVISION_CACHE``, else a folder of the user's cache."""
-    if given := os.environ.get("MBVISION_CACHE"):
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mbvision"
-
-
 def folder_of(path: Path) -> Path:
     """Where the files of a checkpoint are kept: the name is a digest of all that they depend on."""
     checkpoint.check_file(path)
@@ -117,7 +110,12 @@ def kept_file(path: Path, runtime: str) -> Path:
     file = folder / FILES[runtime]
     if not file.is_file():
         logger.info("runtime=%s: exporting %s once; kept in %s", runtime, path, folder)
-        _export(path, folder, [runtime])
+        try:
+            _export(path, folder, [runtime])
+        except OSError as error:
+            raise ConfigError(
+                f"runtime={runtime}: nothing can be kept in {folder} ({error.strerror}): {REMEDY}"
+            ) from error
     _touch(folder)
     return file
 
@@ -139,7 +137,11 @@ def _fastest(path: Path, *, worth: bool) -> Model:
     if not names:
         logger.info('runtime=auto: torch, as no other is installed; pip install "mbvision[onnx]" for a faster one')
         return open_model(path)
-    folder = folder_of(path)
+    try:
+        folder = folder_of(path)
+    except ConfigError as error:
+        logger.warning("runtime=auto: torch, as %s", error)
+        return open_model(path)
     noted = folder / f"choice-{get_num_threads()}.json"  # a runtime that wins on one thread may lose on more
     times = _read(noted)
     if times is None and not worth:
@@ -188,10 +190,8 @@ def _measured(path: Path, folder: Path, names: Sequence[str]) -> dict[str, float
 
 def _export(path: Path, folder: Path, names: Sequence[str]) -> Exported:
     """ONNX, and from that OpenVINO; a folder appears whole."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder.parent, prefix=".new-") as place, warnings.catch_warnings():
+    with temporary_folder(folder) as new, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own, on what it is made of
-        new = Path(place)
         done = export(path, new / FILES["onnx"], format="onnx", pictures=sample_pictures, masks="logits")
         if "openvino" in names:
             openvino.convert(new / FILES["onnx"], new / FILES["openvino"], done.eager.metadata)

@@ -1,6 +1,7 @@
 """Attributes of a picture: any number of yes-or-no questions, one logit each."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -9,9 +10,11 @@ from torch import Tensor
 from mbvision.errors import AnnotationError, TrainingError
 from mbvision.losses.attributes import attribute_loss
 from mbvision.losses.distillation import soft_yes_no
-from mbvision.metrics.attribute_ap import AttributeAP
 from mbvision.structures import AttributeAnnotations, AttributeScores, Target
 from mbvision.tasks.base import Task
+
+if TYPE_CHECKING:
+    from mbvision.metrics.attribute_ap import AttributeAP
 
 
 class Attributes(Task[Tensor, AttributeScores]):
@@ -51,6 +54,8 @@ class Attributes(Task[Tensor, AttributeScores]):
         """The probability of each attribute."""
         return [AttributeScores(scores=scores) for scores in outputs.float().sigmoid()]
 
-    def evaluator(self, annotations: AttributeAnnotations) -> AttributeAP:
+    def evaluator(self, annotations: AttributeAnnotations) -> "AttributeAP":
         """The average precision of each attribute, and their mean."""
+        from mbvision.metrics.attribute_ap import AttributeAP  # torchmetrics needs a writable folder to import
+
         return AttributeAP(annotations=annotations)

@@ -2,12 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from torch import Tensor
-from torchmetrics import Metric
 
 from mbvision.structures import Target
+
+if TYPE_CHECKING:
+    from torchmetrics import Metric
 
 OutputT = TypeVar("OutputT")
 PredictionT = TypeVar("PredictionT")
@@ -39,5 +41,5 @@ class Task(ABC, Generic[OutputT, PredictionT]):
         """One prediction for each image of the batch, in pixels of the input."""
 
     @abstractmethod
-    def evaluator(self, annotations: Any) -> Metric:
+    def evaluator(self, annotations: Any) -> "Metric":
         """A fresh metric over a data set with these annotations."""

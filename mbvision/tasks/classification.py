@@ -1,6 +1,7 @@
 """Classification of whole images."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -9,9 +10,11 @@ from torch import Tensor
 from mbvision.errors import AnnotationError, TrainingError
 from mbvision.losses.classification import ClassificationLoss
 from mbvision.losses.distillation import soft_classes
-from mbvision.metrics.top_accuracy import TopAccuracy
 from mbvision.structures import ClassScores, LabelAnnotations, Target
 from mbvision.tasks.base import Task
+
+if TYPE_CHECKING:
+    from mbvision.metrics.top_accuracy import TopAccuracy
 
 
 class Classification(Task[Tensor, ClassScores]):
@@ -47,8 +50,10 @@ class Classification(Task[Tensor, ClassScores]):
         """The probabilities of the classes of each image."""
         return [ClassScores(scores=scores) for scores in outputs.float().softmax(dim=1)]
 
-    def evaluator(self, annotations: LabelAnnotations) -> TopAccuracy:
+    def evaluator(self, annotations: LabelAnnotations) -> "TopAccuracy":
         """The share of images whose class is the best, or one of the five best."""
+        from mbvision.metrics.top_accuracy import TopAccuracy  # torchmetrics needs a writable folder to import
+
         return TopAccuracy(annotations=annotations)
 
 

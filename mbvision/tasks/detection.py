@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from jaxtyping import Float
@@ -13,9 +13,11 @@ from mbvision.errors import ConfigError, TrainingError
 from mbvision.heads.ssdlite import SSDOutput
 from mbvision.losses.distillation import soft_classes, soft_detections, soft_yes_no
 from mbvision.losses.multibox import MultiBoxLoss
-from mbvision.metrics.box_evaluator import BoxEvaluator
 from mbvision.structures import BoxAnnotations, Detections, Target, concatenate_boxes
 from mbvision.tasks.base import Task
+
+if TYPE_CHECKING:
+    from mbvision.metrics.box_evaluator import BoxEvaluator
 
 
 class Detection(Task[SSDOutput, Detections]):
@@ -122,8 +124,10 @@ class Detection(Task[SSDOutput, Detections]):
             found.append(Detections(boxes=boxes * pixels, scores=values, labels=labels))
         return found
 
-    def evaluator(self, annotations: BoxAnnotations) -> BoxEvaluator:
+    def evaluator(self, annotations: BoxAnnotations) -> "BoxEvaluator":
         """The twelve COCO numbers."""
+        from mbvision.metrics.box_evaluator import BoxEvaluator  # torchmetrics needs a writable folder to import
+
         return BoxEvaluator(annotations=annotations)
 
 

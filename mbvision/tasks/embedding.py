@@ -1,6 +1,7 @@
 """Embeddings of identities: near for one, far for two, whether training has seen them or not."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -9,9 +10,11 @@ from mbvision.errors import AnnotationError, TrainingError
 from mbvision.heads.embedding import EmbeddingOutput
 from mbvision.losses.distillation import squared_difference
 from mbvision.losses.margin import MarginLoss
-from mbvision.metrics.verification import Verification
 from mbvision.structures import Embedding, IdentityAnnotations, Target
 from mbvision.tasks.base import Task
+
+if TYPE_CHECKING:
+    from mbvision.metrics.verification import Verification
 
 
 class IdentityEmbedding(Task[EmbeddingOutput, Embedding]):
@@ -54,6 +57,8 @@ class IdentityEmbedding(Task[EmbeddingOutput, Embedding]):
         """The vector of each picture."""
         return [Embedding(vector=vector) for vector in outputs.vectors.float()]
 
-    def evaluator(self, annotations: IdentityAnnotations) -> Verification:
+    def evaluator(self, annotations: IdentityAnnotations) -> "Verification":
         """How well distances tell pairs of one identity from others."""
+        from mbvision.metrics.verification import Verification  # torchmetrics needs a writable folder to import
+
         return Verification(annotations=annotations)

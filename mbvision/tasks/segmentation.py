@@ -1,6 +1,7 @@
 """Semantic segmentation with any segmentation head."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import UInt8
@@ -11,9 +12,11 @@ from mbvision.errors import AnnotationError, TrainingError
 from mbvision.heads.segmentation import SegmentationOutput
 from mbvision.losses.distillation import soft_classes
 from mbvision.losses.segmentation import SegmentationLoss
-from mbvision.metrics.mean_iou import MeanIoU
 from mbvision.structures import IGNORE, MaskAnnotations, Segmentation, Target
 from mbvision.tasks.base import Task
+
+if TYPE_CHECKING:
+    from mbvision.metrics.mean_iou import MeanIoU
 
 
 class SemanticSegmentation(Task[SegmentationOutput, Segmentation]):
@@ -58,8 +61,10 @@ class SemanticSegmentation(Task[SegmentationOutput, Segmentation]):
         """The logits of each image, which span the whole input."""
         return [Segmentation(logits=logits, input_size=input_size) for logits in outputs.logits.float()]
 
-    def evaluator(self, annotations: MaskAnnotations) -> MeanIoU:
+    def evaluator(self, annotations: MaskAnnotations) -> "MeanIoU":
         """Mean intersection over union, and what belongs to it."""
+        from mbvision.metrics.mean_iou import MeanIoU  # torchmetrics needs a writable folder to import
+
         return MeanIoU(annotations=annotations)
 
 

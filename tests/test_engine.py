@@ -199,7 +199,7 @@ def test_a_batch_of_one_image_trains_and_norms_go_back_to_training(root: Path) -
     assert not any(part._forward_pre_hooks for part in network.modules())
 
 
-def test_overfitting_sees_one_batch_with_one_augmentation(
+def test_overfitting_trains_on_one_batch_as_it_is_scored(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen, scored = [], []
@@ -210,15 +210,16 @@ def test_overfitting_sees_one_batch_with_one_augmentation(
         return train_step(self, batch, batch_idx)
 
     def note_scored(self: VisionModule, batch: Batch, batch_idx: int) -> None:
-        scored.append([target.image_id for target in batch.targets])
+        scored.append((batch.images.clone(), [target.image_id for target in batch.targets]))
         validation_step(self, batch, batch_idx)
 
     monkeypatch.setattr(VisionModule, "training_step", note)
     monkeypatch.setattr(VisionModule, "validation_step", note_scored)
     overfit = ["trainer=overfit", "trainer.accelerator=cpu", "trainer.max_epochs=3"]
     fit(config(root, *overfit, "trainer.check_val_every_n_epoch=1"), tmp_path)
-    assert len(seen) == 3 and all(torch.equal(images, seen[0][0]) for images, _ in seen)
-    assert scored == [seen[0][1]] * 3  # what is learnt by heart is what is scored
+    assert len(seen) == len(scored) == 3
+    for images, ids in [*seen, *scored]:
+        assert torch.equal(images, seen[0][0]) and ids == seen[0][1]
 
 
 def test_learns(root: Path) -> None:

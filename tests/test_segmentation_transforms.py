@@ -10,8 +10,9 @@ from mbvision.data.transforms.evaluation import NativeTransform, ResizeTransform
 from mbvision.data.transforms.fit import fit_scale
 from mbvision.data.transforms.segmentation import segmentation_train
 from mbvision.data.transforms.ssd import ssd_train
+from mbvision.data.transforms.window import FILL
 from mbvision.errors import ConfigError
-from mbvision.structures import Geometry, Sample, Target
+from mbvision.structures import IGNORE, Geometry, Sample, Target
 
 COLOURS = np.array([[10, 10, 10], [250, 10, 10], [10, 250, 10], [10, 10, 250]], dtype=np.uint8)
 
@@ -103,6 +104,20 @@ def test_evaluation_leaves_the_mask_at_the_pictures_own_size() -> None:
     sample = make_sample(50, 100)
     for transform in (ResizeTransform(size=(32, 32)), ResizeTransform(size=(32, 32), fit="native"), NativeTransform()):
         assert transform(sample, 0).target.mask is sample.target.mask
+
+
+@pytest.mark.parametrize(("fit", "size"), [("stretch", (30, 40)), ("letterbox", (30, 40)), ("native", (80, 160))])
+def test_a_mask_to_train_on_is_fitted_as_its_image(fit: str, size: tuple[int, int]) -> None:
+    sample = make_sample(50, 100)
+    out = ResizeTransform(size=size, fit=fit, fit_mask=True)(sample, 0)  # type: ignore[arg-type]  # parametrised
+    assert out.target.mask is not None and sample.target.mask is not None
+    mask = out.target.mask.numpy()
+    assert mask.shape == size
+    np.testing.assert_array_equal(mask == IGNORE, (out.image == FILL).all(axis=2))
+    assert set(np.unique(mask)) - {IGNORE} == set(np.unique(sample.target.mask.numpy()))
+    for label in set(np.unique(mask)) - {IGNORE}:  # but for pixels on the border between two colours
+        shown = np.abs(out.image[mask == label].astype(int) - COLOURS[label]).max(axis=1) < 60
+        assert shown.mean() > 0.9
 
 
 def test_values_out_of_range_are_refused_by_their_key() -> None:

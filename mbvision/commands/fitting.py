@@ -4,6 +4,7 @@ import logging
 import shlex
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,21 +100,23 @@ def build_readers(config: Config) -> tuple[Reader, Reader]:
 
 
 def build_data(config: Config, train_reader: Reader, val_reader: Reader, size: tuple[int, int]) -> VisionData:
-    """Both readers with their transforms."""
-    data, loader = config["data"], config["loader"]
+    """Both readers with their transforms; a batch to overfit is trained on as it is scored, without augmentation."""
+    data, loader, transform = config["data"], config["loader"], config["transform"]
     names = train_reader.class_names.get("classification", ())
-    mix = config["transform"].get("mix") if "classification" in config["heads"] else None
+    overfit = config["trainer"]["overfit_batches"] > 0
+    mix = transform.get("mix") if "classification" in config["heads"] and not overfit else None
+    evaluated = partial(make, transform["evaluate"], "transform.evaluate", size=eval_size(config))
     return VisionData(
         train_reader=train_reader,
         val_reader=val_reader,
-        train_transform=make(config["transform"]["train"], "transform.train", size=size),
-        val_transform=make(config["transform"]["evaluate"], "transform.evaluate", size=eval_size(config)),
+        train_transform=evaluated(fit_mask=True) if overfit else make(transform["train"], "transform.train", size=size),
+        val_transform=evaluated(),
         batch_size=loader["batch_size"],
         workers=loader["workers"],
         seed=config["seed"],
         on_bad_item=data["on_bad_item"],
         max_bad_fraction=data["max_bad_fraction"],
-        repeat_epoch=config["trainer"]["overfit_batches"] > 0,
+        repeat_epoch=overfit,
         train_mix=make(mix, "transform.mix", num_classes=len(names)) if mix else None,
     )
 

@@ -3,13 +3,15 @@
 from dataclasses import replace
 
 import numpy as np
+import torch
 from jaxtyping import UInt8
 from PIL import Image
+from torch import Tensor
 
 from mbvision.data.transforms.fit import Fit, fit_scale
-from mbvision.data.transforms.window import FILL, resize
+from mbvision.data.transforms.window import FILL, cut, resize
 from mbvision.errors import ConfigError
-from mbvision.structures import Geometry, Sample
+from mbvision.structures import IGNORE, Geometry, Sample
 
 CROP_FRACTION = 0.875
 """224 of 256 pixels, on which MobileNets are scored: research/slim's central fraction, torchvision's first weights."""
@@ -64,24 +66,40 @@ def centre_crop(
 
 
 class ResizeTransform:
-    """Fits each picture to the input ``size`` (height, width), and its boxes with it; the mask stays as it is.
+    """Fits each image to the input ``size`` (height, width), and its boxes with it.
 
-    Masks are scored at the picture's own size. ``crop_fraction`` is that of ``fit="crop"``, see `centre_crop`.
+    The mask stays as it is, since masks are scored at the image's own size; with ``fit_mask`` it is fitted too, to
+    train on. ``crop_fraction`` is that of ``fit="crop"``, see `centre_crop`.
     """
 
-    def __init__(self, *, size: tuple[int, int], fit: Fit = "stretch", crop_fraction: float = CROP_FRACTION) -> None:
+    def __init__(
+        self,
+        *,
+        size: tuple[int, int],
+        fit: Fit = "stretch",
+        crop_fraction: float = CROP_FRACTION,
+        fit_mask: bool = False,
+    ) -> None:
         fit_scale(size, size, fit)
         if not 0 < crop_fraction <= 1:
-            raise ConfigError(f"crop_fraction={crop_fraction}: give a share of the picture above 0, at most 1")
-        self.size, self.fit, self.crop_fraction = size, fit, crop_fraction
+            raise ConfigError(f"crop_fraction={crop_fraction}: give a share of the image above 0, at most 1")
+        self.size, self.fit, self.crop_fraction, self.fit_mask = size, fit, crop_fraction, fit_mask
 
     def __call__(self, sample: Sample, seed: int) -> Sample:
         """The fitted sample; the seed plays no part."""
         image, geometry = fit_image(sample.image, self.size, self.fit, self.crop_fraction)
-        boxes = sample.target.boxes
+        boxes, mask = sample.target.boxes, sample.target.mask
         if boxes is not None:
             boxes = boxes * boxes.new_tensor(geometry.scale * 2) + boxes.new_tensor(geometry.offset * 2)
-        return replace(sample, image=image, target=replace(sample.target, geometry=geometry, boxes=boxes))
+        if mask is not None and self.fit_mask:
+            mask = self._fitted(mask, geometry)
+        return replace(sample, image=image, target=replace(sample.target, geometry=geometry, boxes=boxes, mask=mask))
+
+    def _fitted(self, mask: Tensor, geometry: Geometry) -> Tensor:
+        start = -np.array(geometry.offset) / geometry.scale
+        window = np.concatenate([start, start + np.array(self.size[::-1]) / geometry.scale])
+        sides = np.tile(geometry.original[::-1], 2)
+        return torch.from_numpy(np.ascontiguousarray(cut(mask.numpy(), window / sides, self.size, IGNORE)))
 
 
 class NativeTransform:

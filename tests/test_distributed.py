@@ -15,6 +15,8 @@ import torch.multiprocessing as mp
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from mbvision.data.collate import collate
+from mbvision.data.sampling import Draw
 from mbvision.engine.guard import StepGuard, agreed
 from mbvision.errors import TrainingError
 
@@ -110,6 +112,24 @@ def test_two_processes_train_and_rank_0_alone_writes(
     )
     assert done.stderr.count(said) == 1
     assert "sync_dist" not in done.stderr
+
+
+def test_statistics_of_two_processes_are_those_of_all_their_batches(
+    run: tuple[Path, Path, "subprocess.CompletedProcess[str]"],
+) -> None:
+    from mbvision import checkpoint
+    from tests.test_norm_statistics import population_statistics, statistics
+    from tests.tiny_runs import build, config
+
+    root, folder, _ = run
+    dataset = build(config(root))[1].train_set
+    assert dataset is not None
+    batches = [  # two processes take every other sample, two to a batch; the eighth is the first again
+        collate([dataset[Draw(0, place % 7)] for place in places]).float_images()
+        for places in ((0, 2), (4, 6), (1, 3), (5, 7))
+    ]
+    network = checkpoint.load(folder / "best.ckpt")[0]
+    torch.testing.assert_close(statistics(network), population_statistics(network, batches), rtol=1e-4, atol=1e-5)
 
 
 def without_place(metrics: dict[str, Any]) -> dict[str, Any]:

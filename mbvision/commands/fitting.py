@@ -26,6 +26,7 @@ from mbvision.engine.callbacks import AtomicCheckpointIO, RunCheckpoints
 from mbvision.engine.data_module import VisionData
 from mbvision.engine.early_stopping import EarlyStopping
 from mbvision.engine.module import VisionModule
+from mbvision.engine.norm_statistics import NormStatistics
 from mbvision.engine.out_of_memory import told_when_memory_runs_out
 from mbvision.engine.pictures import Pictures
 from mbvision.engine.rounding import Rounding
@@ -153,8 +154,11 @@ def fit(config: Config, module: VisionModule, data: VisionData, folder: Path, re
     ]
     if config["trainer"]["enable_progress_bar"]:
         callbacks.append(TQDMProgressBar())
+    average = None
     if config["ema_decay"] is not None:
-        callbacks.append(WarmAverage(decay=config["ema_decay"], every_n_steps=config["ema_every_n_steps"]))
+        average = WarmAverage(decay=config["ema_decay"], every_n_steps=config["ema_every_n_steps"])
+        callbacks.append(average)
+    callbacks.append(NormStatistics(data=data, average=average))
     if config["early_stopping"] is not None:
         callbacks.append(EarlyStopping(patience=config["early_stopping"]))
     loggers: list[Logger] = [RunLog(folder=folder, resume=resume is not None)]

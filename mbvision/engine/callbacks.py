@@ -116,11 +116,18 @@ class RunCheckpoints(Checkpoint):
         if step == self._step_before or (last_of_epoch and self._validates(trainer)):
             return
         self._stop_signal = pl_module.guard.stop_signal
-        ends = step == trainer.max_steps or (last_of_epoch and trainer.current_epoch + 1 == trainer.max_epochs)
-        if ends or self._stop_signal or step % self.every_n_steps == 0:
+        if self.ends_unscored(trainer, batch_idx) or self._stop_signal or step % self.every_n_steps == 0:
             self._log_losses(trainer)
             self._save(trainer, self.last_path)
         self._stop_if_asked(trainer)
+
+    @staticmethod
+    def ends_unscored(trainer: L.Trainer, batch_idx: int) -> bool:
+        """Whether training ends with this batch, and no validation follows it."""
+        last_of_epoch = batch_idx + 1 >= trainer.num_training_batches
+        ends = last_of_epoch and trainer.current_epoch + 1 == trainer.max_epochs
+        validated = last_of_epoch and RunCheckpoints._validates(trainer)
+        return (ends or trainer.global_step == trainer.max_steps) and not validated
 
     @staticmethod
     def _validates(trainer: L.Trainer) -> bool:

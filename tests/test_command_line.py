@@ -146,6 +146,18 @@ def test_a_missing_extra_is_reported_first(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_deleted_working_directory_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert run(predict.main, ["checkpoint=a.ckpt", "source=a.jpg"]) == 2
+    assert capsys.readouterr().err == (
+        "error: the working directory of this shell was deleted: change to one that exists\n"
+    )
+
+
 def test_the_tools_are_commands() -> None:
     environment = {**os.environ, "PYTHONPATH": ""}
     done = subprocess.run(

@@ -75,6 +75,16 @@ def test_both_checkpoints_work_for_prediction_resume_and_as_a_start(root: Path, 
     assert done.global_step == 1
 
 
+def test_curves_are_announced_where_there_are_some(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = config(root, *DEBUG)
+    trainer = fit(settings, tmp_path)  # draws none, as a run that logged nothing
+    fitting.finish(settings, trainer.lightning_module, trainer.datamodule, tmp_path, trainer)
+    said = capsys.readouterr().out
+    assert f"pictures   {tmp_path / 'samples'}\n" in said and "\ncurves " not in said
+
+
 def test_checkpoints_hold_the_average_and_the_weights_themselves(debug_run: Path) -> None:
     content = checkpoint.read(debug_run / "last.ckpt")
     assert content["averaging_state"]["n_averaged"] == 1

@@ -38,6 +38,7 @@ def run(command: Callable[[Sequence[str]], int | None], arguments: Sequence[str]
 def _run(command: Callable[[Sequence[str]], int | None], arguments: Sequence[str]) -> int:
     try:
         with stopping.listening():
+            _check_working_directory()
             code = command(arguments) or 0
             sys.stdout.flush()  # a disk that is full is told here, with one line
             return code
@@ -84,6 +85,14 @@ def _drop_output() -> None:
     """Or Python's last flush of what is left fails once more."""
     with suppress(OSError, ValueError):  # ValueError: a standard output without a file, as in tests
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _check_working_directory() -> None:
+    """Name the cause where a shell stays in a deleted directory: any path would be "No such file or directory"."""
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise ConfigError("the working directory of this shell was deleted: change to one that exists") from error
 
 
 def one_line(error: MBVisionError) -> str:

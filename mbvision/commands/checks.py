@@ -23,7 +23,7 @@ def check(config: Config) -> None:
         raise ConfigError("trainer.max_epochs=-1 and trainer.max_steps=-1: one of them must set an end")
     every = trainer["check_val_every_n_epoch"] or 1
     if config["early_stopping"] is not None and (
-        trainer["limit_val_batches"] == 0 or 0 <= trainer["max_epochs"] < every
+        trainer["limit_val_batches"] == 0 or 0 <= (trainer["max_epochs"] or -1) < every
     ):
         raise ConfigError(
             f"early_stopping={config['early_stopping']}: nothing is validated with trainer.limit_val_batches="

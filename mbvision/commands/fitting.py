@@ -270,7 +270,9 @@ def finish(
         print(
             f"\nscored {metrics['images']} of {metrics['images_total']} pictures with {best} (step {metrics['step']})"
         )
-        print(f"pictures   {folder / 'samples'}\ncurves     {folder / 'curves.png'}")
+        print(f"pictures   {folder / 'samples'}")
+        if (curves := folder / "curves.png").exists():  # not of a run that logged nothing
+            print(f"curves     {curves}")
         following = f"python tools/predict.py checkpoint={shlex.quote(str(best))} source=PICTURE_OR_FOLDER"
         print(f"next       {as_typed(following)}")
     return metrics

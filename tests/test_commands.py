@@ -14,6 +14,7 @@ import torch
 
 import mbvision
 from mbvision.commands import doctor, evaluate, export, predict, prepare_data, run, train
+from mbvision.commands.predict_outputs import RECORD
 from mbvision.data.scenes import make_scenes
 from tests.tiny_runs import SMALLEST
 
@@ -112,7 +113,8 @@ def test_predict_draws_and_writes_json(trained: Path, tmp_path: Path) -> None:
         "score_threshold=0",
     ]
     assert run(predict.main, arguments) == 0
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a b.jpg", "a b.json", "c=d[1].jpg", "c=d[1].json"]
+    names = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert names == [RECORD, "a b.jpg", "a b.json", "c=d[1].jpg", "c=d[1].json"]
     found = json.loads((tmp_path / "out" / "a b.json").read_text())
     assert (found["width"], found["height"]) == (60, 40) and found["source"].endswith("a b.jpg")
     assert all(0 <= d["box"][0] <= d["box"][2] <= 60 for d in found["detections"])

@@ -12,7 +12,7 @@ import torch
 import mbvision
 from mbvision import checkpoint
 from mbvision.commands import predict, run
-from mbvision.commands.predict import count_pictures
+from mbvision.commands.predict_sources import count_pictures
 from mbvision.deploy import fastest
 from mbvision.deploy.export import Exported
 from mbvision.deploy.exported import Eager, ExportedNetwork

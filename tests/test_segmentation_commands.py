@@ -11,6 +11,7 @@ from PIL import Image
 
 import mbvision
 from mbvision.commands import evaluate, predict, run, train
+from mbvision.commands.predict_outputs import RECORD
 from mbvision.data.scenes import make_scenes
 from mbvision.inference.video_writer import VideoWriter
 from tests.tiny_runs import SMALLEST
@@ -106,7 +107,7 @@ def test_predict_writes_what_is_asked_for(trained: Path, clip: Path, tmp_path: P
     for line, path in zip(lines, masks, strict=True):
         mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         assert mask.shape == (line["height"], line["width"]) and sum(line["pixels"].values()) == mask.size
-    assert not [path for path in (tmp_path / "out").rglob(".*")]
+    assert [path.name for path in (tmp_path / "out").rglob(".*")] == [RECORD]
 
 
 def test_a_video_is_a_generator_in_python(trained: Path, clip: Path) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mbvision.build import build_reader
 from mbvision.commands.compose import compose_config
-from mbvision.commands.predict import find_sources
+from mbvision.commands.predict_sources import find_sources
 from mbvision.commands.scoring import evaluation_fit
 from mbvision.data.images import read_image
 from mbvision.data.transforms.evaluation import fit_image

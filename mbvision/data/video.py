@@ -26,6 +26,7 @@ from mbvision.files import check_file
 SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg"),
     *(".ts", ".m2ts", ".mts", ".wmv", ".flv", ".ogv", ".3gp"),
+    *(".y4m", ".h264", ".264", ".h265", ".265", ".hevc", ".ivf", ".obu", ".mxf", ".dv", ".asf", ".vob", ".m2v"),
 )
 """What is taken for a video by its name, in lower case; `open_video` itself goes by content."""
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ from mbvision.commands import evaluate, predict, run
 from mbvision.data.frames import PictureSequence
 from mbvision.deploy import formats, onnx
 from mbvision.deploy.export import export
-from mbvision.deploy.parity import LIKE_BOX, SAME_BOX, agreement
+from mbvision.deploy.parity import LIKE_BOX, SAME_BOX, agreement, compare, same_selection
+from mbvision.deploy.runtime import Runtime
 from mbvision.deploy.samples import sample_pictures
 from mbvision.draw import save_image
 from mbvision.errors import CheckpointError, ConfigError, ExportError
@@ -102,6 +104,45 @@ def test_what_counts_as_the_same_detection_in_float_and_in_8_bits() -> None:
     near = found((20, 20, 30, 40), (0, 0, 10, 8))  # the other way round, and one with an overlap of 0.8
     assert [agreement(one, near, overlap) for overlap in (SAME_BOX, LIKE_BOX)] == [0.5, 1]
     assert agreement(one, found((0, 0, 10, 10), (20, 20, 30, 40), label=2), LIKE_BOX) == 0
+
+
+def test_near_ties_are_no_difference_but_wrong_boxes_and_scores_are(tmp_path: Path) -> None:
+    """As after a step of training: the scores are almost equal, so rounding decides which boxes are selected."""
+    untrained = write_checkpoint(tmp_path / "a.ckpt", "task=ssdlite", spread=False)
+    done = export(untrained, tmp_path / "a.onnx", pictures=sample_pictures, nms=True)
+    assert done.parity is not None and done.parity.worst_agreement == 1
+    runtime = done.runtime
+    assert isinstance(runtime, onnx.OnnxRuntime)
+
+    class Wrong(Runtime):
+        metadata, shape = runtime.metadata, runtime.shape
+
+        def __init__(self, **factors: float) -> None:
+            self.factors = factors
+
+        def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+            found = runtime.run(images)
+            return found | {name: found[name] * np.float32(factor) for name, factor in self.factors.items()}
+
+    for factors, most in (({"boxes": 0.7}, 0.5), ({"scores": 0.99}, 0), ({"count": 0.5}, 0.6)):
+        assert compare(done.eager.network, Wrong(**factors), done.pictures).worst_agreement <= most
+
+
+def test_near_ties_by_hand() -> None:
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 40]])
+    scores = torch.tensor([[0.9], [0.8999], [0.4]])
+
+    def found(*rows: int) -> Detections:
+        labels = torch.zeros(len(rows), dtype=torch.int64)
+        return Detections(boxes=boxes[list(rows)], scores=scores[list(rows), 0], labels=labels)
+
+    same = partial(same_selection, boxes=boxes, scores=scores, same_box=SAME_BOX, same_score=1e-3, least=0.399)
+    assert same(found(0, 2), found(1, 2)) == 1  # either of the first two suppresses the other
+    assert same(found(0, 2), found(0)) == 1  # the last one is at the threshold
+    assert same(found(0, 2), found(2)) == 0.5
+    assert same(found(0), found()) == 0 and same(found(), found()) == 1
+    moved = Detections(boxes=boxes[:1] + 3, scores=scores[:1, 0], labels=torch.zeros(1, dtype=torch.int64))
+    assert same(found(0), moved) == 0
 
 
 @pytest.mark.parametrize(("format", "name"), [("onnx", "a.onnx"), ("torch_export", "a.pt2"), ("openvino", "a.xml")])

@@ -12,13 +12,16 @@ from tests.tiny_runs import SMALLEST
 CLASSES = 4
 
 
-def write_checkpoint(path: Path, *overrides: str, seed: int = 0) -> Path:
-    """A checkpoint of the network that the overrides of ``train`` name, for ``CLASSES`` classes in each head."""
+def write_checkpoint(path: Path, *overrides: str, seed: int = 0, spread: bool = True) -> Path:
+    """A checkpoint of the network that the overrides of ``train`` name, for ``CLASSES`` classes in each head.
+
+    Without ``spread`` its batch norms are those of a network before training: all its scores are almost equal.
+    """
     torch.manual_seed(seed)
     config = compose_config("train", [*SMALLEST, *overrides])
     network = build_network(config, dict.fromkeys(config["heads"], CLASSES))
     for layer in network.modules():
-        if isinstance(layer, torch.nn.BatchNorm2d):
+        if spread and isinstance(layer, torch.nn.BatchNorm2d):
             assert layer.running_mean is not None and layer.running_var is not None
             layer.running_mean.normal_(0, 0.1)
             layer.running_var.uniform_(0.5, 1.5)

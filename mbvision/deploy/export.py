@@ -162,9 +162,13 @@ def place(folder: Path, output: Path) -> None:
 def check(parity: Parity, output: Path) -> None:
     """Raise ExportError where a file's numbers are not those of the network."""
     if not parity.largest <= TOLERANCE or parity.worst_agreement < SAME:
+        values = (
+            f"its outputs differ from the network's by {parity.largest:.1e} of their largest value"
+            f" ({TOLERANCE:.0e} is allowed); "
+        )
         raise ExportError(
-            f"{output} is not written: its outputs differ from the network's by {parity.largest:.1e} of their largest"
-            f" value ({TOLERANCE:.0e} is allowed); {parity.worst_agreement:.1%} of the predictions agree"
+            f"{output} is not written: {values if parity.differences else ''}{parity.worst_agreement:.1%} of the"
+            f" predictions agree with the network's ({SAME:.0%} is needed)"
         )
 
 

@@ -92,7 +92,7 @@ def export_int8(
         runtime = plan.format.runtime(folder / output.name)
         shown = pictures(plan.size, batch)
         seen = [*shown, *other_shape(plan, pictures, batch)]
-        parity = compare(plan.network, runtime, seen, same_box=LIKE_BOX)
+        parity = compare(plan.network, runtime, seen, same_box=LIKE_BOX, same_score=None)
         eager = Eager(plan.network, plan.metadata)
         done = Exported(output, plan.network.output_names, eager, shown, runtime, parity, size)
         judge(Quantized(done, plan.format.runtime(before), float_size, table, kept))

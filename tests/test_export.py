@@ -124,7 +124,7 @@ def test_near_ties_are_no_difference_but_wrong_boxes_and_scores_are(tmp_path: Pa
             found = runtime.run(images)
             return found | {name: found[name] * np.float32(factor) for name, factor in self.factors.items()}
 
-    for factors, most in (({"boxes": 0.7}, 0.5), ({"scores": 0.99}, 0), ({"count": 0.5}, 0.6)):
+    for factors, most in (({"boxes": 0.7}, 0.5), ({"scores": 0.99}, 0)):
         assert compare(done.eager.network, Wrong(**factors), done.pictures).worst_agreement <= most
 
 
@@ -136,7 +136,7 @@ def test_near_ties_by_hand() -> None:
         labels = torch.zeros(len(rows), dtype=torch.int64)
         return Detections(boxes=boxes[list(rows)], scores=scores[list(rows), 0], labels=labels)
 
-    same = partial(same_selection, boxes=boxes, scores=scores, same_box=SAME_BOX, same_score=1e-3, least=0.399)
+    same = partial(same_selection, boxes=boxes, scores=scores, same_box=SAME_BOX, same_score=1e-3, least=0.3995)
     assert same(found(0, 2), found(1, 2)) == 1  # either of the first two suppresses the other
     assert same(found(0, 2), found(0)) == 1  # the last one is at the threshold
     assert same(found(0, 2), found(2)) == 0.5

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mbvision import checkpoint
@@ -9,6 +10,11 @@ from mbvision.commands import export as command
 from mbvision.commands import run
 from mbvision.commands.calibration import calibration
 from mbvision.commands.compose import compose_config
+from mbvision.commands.int8_receipt import check_agreement
+from mbvision.deploy.export import Exported
+from mbvision.deploy.parity import Parity
+from mbvision.draw import save_image
+from mbvision.errors import ConfigError, ExportError
 from tests.tiny_checkpoints import write_checkpoint
 from tests.tiny_runs import write_grays
 
@@ -35,6 +41,24 @@ def test_pictures_are_drawn_by_the_seed_and_fitted_as_the_checkpoint_says(plain:
         return [round(float(one[0, 0, 0, 0]) * 255) // 10 for one in found]
 
     assert drawn(0) == drawn(0) and len(set(drawn(0))) == 5 and drawn(0) != drawn(1)
+
+
+def test_equal_images_are_nothing_to_calibrate_on(plain: Path, tmp_path: Path) -> None:
+    for number in range(4):
+        save_image(tmp_path / f"{number}.png", np.full((50, 70, 3), 128, dtype=np.uint8))
+    config = compose_config("export", ["checkpoint=a", "output=a.onnx", "quantize=int8", f"calibration={tmp_path}"])
+    with pytest.raises(ConfigError, match="the 4 images to calibrate on are all equal"):
+        calibration(config, [])((64, 64), checkpoint.read(plain)["mbvision"])
+
+
+def test_a_file_in_8_bits_that_predicts_otherwise_is_refused_where_no_score_says_better() -> None:
+    def found(agreement: float) -> Exported:
+        parity = Parity({}, {"detection": agreement})
+        return Exported(Path("a.onnx"), [], None, [], None, parity, 1.0)  # type: ignore[arg-type]  # not looked at
+
+    check_agreement(found(0.9))
+    with pytest.raises(ExportError, match=r"a\.onnx is not written: only 20% of its predictions agree"):
+        check_agreement(found(0.2))
 
 
 @pytest.mark.parametrize(

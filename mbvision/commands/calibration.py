@@ -34,7 +34,13 @@ def calibration(config: Mapping[str, Any], data: Sequence[str]) -> Calibration:
     def drawn(size: tuple[int, int], about: dict[str, Any]) -> list[Float[Tensor, "1 3 H W"]]:
         fit = evaluation_fit(about["config"])
         images = _read_paths(paths, config) if paths else _read_split(about, config, data)  # one at a time is in memory
-        return as_batches([fit_image(image, size, **fit)[0] for image in images], 1)
+        fitted = [fit_image(image, size, **fit)[0] for image in images]
+        if len(fitted) > 1 and all(np.array_equal(image, fitted[0]) for image in fitted[1:]):
+            raise ConfigError(
+                f"quantize=int8: the {len(fitted)} images to calibrate on are all equal, so they do not show which"
+                " ranges 8 bits have to span; give images like those of training"
+            )
+        return as_batches(fitted, 1)
 
     return drawn
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mbvision.commands.receipt import Row, difference, evaluation, format_rows, latency, scored
+from mbvision.deploy.export import Exported
 from mbvision.deploy.int8 import Quantized
 from mbvision.deploy.parity import LIKE_BOX
 from mbvision.deploy.sensitivity import GAP, LEAST, format_sensitivity
@@ -15,8 +16,16 @@ BY_CLASS = ("AP50", "IoU", "accuracy")
 """Of what is known of a class, the first of these is shown."""
 
 
+LEAST_AGREEMENT = 0.5
+"""The least share of predictions that a file in 8 bits and the network have in common, where no score is measured."""
+
+
 def judge(done: Quantized, config: Mapping[str, Any], data: Sequence[str]) -> None:
-    """Print the receipt. Raises ExportError where ``data``, overrides that name a data set, shows too large a drop."""
+    """Print the receipt.
+
+    Raises ExportError where ``data``, overrides that name a data set, shows too large a drop, or where without any too
+    few predictions are the network's.
+    """
     print(format_sensitivity(done.table, done.kept))
     why = f"under {LEAST:g} dB, or {GAP:g} dB apart" if config["keep_float"] is None else "keep_float"
     print(f"in float ({why}): {', '.join(done.kept) or 'none'}")
@@ -25,6 +34,7 @@ def judge(done: Quantized, config: Mapping[str, Any], data: Sequence[str]) -> No
         how = f" (boxes that overlap by {LIKE_BOX:g})" if head == "detection" else ""
         print(f"same predictions as the network, {head}{how}: {share:.2%}")
     if not data:
+        check_agreement(done.exported)
         print(format_rows([HEADS, *costs(done)]))
         print("what that does to the score was not measured: give data=")
         return
@@ -34,6 +44,17 @@ def judge(done: Quantized, config: Mapping[str, Any], data: Sequence[str]) -> No
     after = scored(done.exported.runtime, done.exported.path, settings)
     print(format_rows([HEADS, *differences(before, after), *costs(done)]))
     check_drop(done, before, after, config["max_drop"])
+
+
+def check_agreement(exported: Exported) -> None:
+    """Raise ExportError where most predictions are others, and no score says that this does no harm."""
+    assert exported.parity is not None
+    if exported.parity.worst_agreement < LEAST_AGREEMENT:
+        raise ExportError(
+            f"{exported.path} is not written: only {exported.parity.worst_agreement:.0%} of its predictions agree with"
+            f" the network's ({LEAST_AGREEMENT:.0%} is needed where no score is measured). Calibrate on more images"
+            " like those of training, or let data= and max_drop= decide"
+        )
 
 
 HEADS = ("", "float", "int8", "difference")

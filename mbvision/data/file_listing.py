@@ -188,12 +188,12 @@ class NamedFiles:
         """
         slashes = name.replace("\\", "/")
         for spelling in dict.fromkeys((name, slashes, unquote(slashes))):
-            path = self._path(spelling) if leads_inside(spelling) else None
-            if path is not None:
+            if (path := self._path(spelling)) is not None:
                 return path
         return None
 
     def _path(self, spelling: str) -> str | None:
+        """Each part is looked up in the listing of its folder, so ``..`` and what leads out by it are never found."""
         path = ""
         for part in spelling.split("/"):
             if part in ("", "."):

@@ -19,10 +19,11 @@ FACTORIES: dict[str, Callable[..., MobileNet]] = {
 }
 
 
-def build(name: str, **arguments: Any) -> MobileNet:
+def build(factory: str | Callable[..., MobileNet], **arguments: Any) -> MobileNet:
     """A backbone whose convolutions are left unfilled, which takes most of the time: for shapes and counts only."""
+    make = FACTORIES[factory] if isinstance(factory, str) else factory
     with patch("torch.nn.init.kaiming_normal_"), patch("torch.nn.init.kaiming_uniform_"):
-        return FACTORIES[name](**({"taps": ["c5"]} | arguments)).eval()
+        return make(**({"taps": ["c5"]} | arguments)).eval()
 
 
 def parameters(*modules: torch.nn.Module) -> int:

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from mbvision.backbones import mobilenet_v3
 from mbvision.backbones.pretrained import load_trunk
 from mbvision.backbones.rows import LAST_TAP, Activation
-from mbvision.build import NOT_THE_BACKBONES
+from mbvision.build import ALLOWED, NOT_THE_BACKBONES, locate
 from mbvision.errors import ConfigError
 from mbvision.heads.classifier import Classifier
 from tests.backbone_builds import FACTORIES, build, parameters
@@ -37,17 +37,16 @@ def randomise_norms(module: torch.nn.Module) -> None:
 @pytest.mark.parametrize("width", [0.35, 1.0])
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_declared_features_are_what_forward_returns(path: Path, width: float, output_stride: int) -> None:
-    name, config = path.stem.removeprefix("mobilenet_"), OmegaConf.load(path)
+    config = OmegaConf.load(path)
     assert isinstance(config, DictConfig)
     config.update({"output_stride": output_stride, "width": width})
-    factory = FACTORIES[name]
-    assert config.pop("_target_") == f"{factory.__module__}.{factory.__name__}"
+    factory = locate({"_target_": config.pop("_target_")}, "backbone")
     assert config.pop("weights") is None
     dense_tap = config.pop("dense_tap")
     arguments = {str(key): value for key, value in config.items() if key not in NOT_THE_BACKBONES}
-    taps = list(build(name).features)
+    taps = list(build(factory).features)
     assert {"c1", "c2", "c3_first", "c3_depthwise", "c3", "c4", "c5", dense_tap} <= set(taps)
-    backbone = build(name, **arguments, taps=taps)
+    backbone = build(factory, **arguments, taps=taps)
     with torch.inference_mode():
         outputs = backbone(torch.empty(1, 3, 65, 90))
     assert list(outputs) == list(backbone.taps) == list(backbone.features)
@@ -58,7 +57,9 @@ def test_declared_features_are_what_forward_returns(path: Path, width: float, ou
 
 
 def test_every_factory_has_its_file() -> None:
-    assert [path.stem for path in FILES] == sorted(f"mobilenet_{name}" for name in FACTORIES)
+    """What ``build.py`` allows and what ``conf/backbone`` names are the same."""
+    named = {str(OmegaConf.load(path)["_target_"]) for path in FILES}
+    assert named == {target for target in ALLOWED if target.startswith("mbvision.backbones.")}
 
 
 @pytest.mark.parametrize(

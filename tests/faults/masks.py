@@ -86,7 +86,7 @@ def _refused() -> Iterator[Case]:
         "colours": (lambda: encoded(Image.fromarray(colour + 128), "PNG"), ("RGB",)),
         "colours, all black": (lambda: encoded(Image.fromarray(colour), "PNG"), ("RGB",)),
         "gray in three channels": (lambda: encoded(gray.convert("RGB"), "PNG"), ("RGB",)),
-        "colours with alpha": (lambda: encoded(gray.convert("RGBA"), "PNG"), ("RGBA",)),
+        "colours with alpha": (lambda: encoded(gray.convert("RGBA"), "PNG"), ("RGB",)),
         "gray with alpha": (lambda: encoded(gray.convert("LA"), "PNG"), ("LA",)),
         "JPEG": (lambda: encoded(gray, "JPEG"), ("JPEG",)),
         "GIF": (lambda: encoded(gray, "GIF"), ("GIF",)),

@@ -146,7 +146,7 @@ def test_an_index_of_two_colours_is_reported_where_no_table_says_more(tmp_path: 
 def test_masks_in_colours_ask_for_the_table_that_they_hold(tmp_path: Path) -> None:
     voc = np.array([(0, 0, 0), (0, 128, 0), (128, 0, 0)], dtype=np.uint8)  # Pascal VOC's, in another order
     root = _set(tmp_path, lambda x, p: Image.fromarray(voc[x]).save(p))
-    with pytest.raises(MaskColourError, match=r"train \(3 masks\): masks in RGB colours.*Write classes\.json as") as caught:
+    with pytest.raises(MaskColourError, match=r"train \(3 masks\): masks in RGB .*Write classes\.json as") as caught:
         _checked(root)
     text = str(caught.value)
     table = json.loads(text[text.index("{") : text.rindex("}") + 1])

@@ -51,15 +51,15 @@ def colours_without_table(source: str, colours: Mapping[Colour, int], names: Seq
     """The message for masks in colours of which no class is known: a table to paste into ``classes.json``."""
     if len(colours) > _MOST_COLOURS:
         return (
-            f"{source}: {len(colours)} RGB colours, too many for a mask of {len(names)} classes: it is a photograph, or was"
-            " scaled with interpolation; save one channel of class indices"
+            f"{source}: {len(colours)} RGB colours, too many for a mask of {len(names)} classes: it is a photograph, or"
+            " was scaled with interpolation; save one channel of class indices"
         )
     void = VOID_COLOURS if len(colours) > len(names) else ()  # borders, which no table needs
     palette = [list(colour) for colour in colours if colour not in void]
     table = json.dumps({"classes": list(names), "palette": palette})
     return (
-        f"{source}: masks in RGB colours, and no table says which class has which. Write classes.json as {table} with the "
-        f"{len(palette)} colours found (most pixels first) put into the order of the classes"
+        f"{source}: masks in RGB colours, and no table says which class has which. Write classes.json as {table} with "
+        f"the {len(palette)} colours found (most pixels first) put into the order of the classes"
     )
 
 

@@ -1,14 +1,12 @@
 """``predict``: what a checkpoint finds in pictures and videos, drawn, as masks, and as JSON."""
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 from mbvision.commands.compose import compose_config, wants_help
+from mbvision.commands.predict_images import predict_images
 from mbvision.commands.predict_outputs import image_outputs, record, refuse_overwriting, unique_stems, video_outputs
 from mbvision.commands.predict_sources import (
     camera_number,
@@ -20,10 +18,9 @@ from mbvision.commands.predict_sources import (
 from mbvision.commands.threads import computing_on
 from mbvision.commands.typed import as_typed
 from mbvision.errors import ConfigError, ImageError, VideoError
-from mbvision.writing import replace_text
 
 if TYPE_CHECKING:
-    from mbvision.inference.predictor import Predictor
+    pass
 
 HELP = """\
 Predict on pictures and videos: python tools/predict.py checkpoint=best.ckpt source=PICTURE_OR_VIDEO
@@ -89,7 +86,7 @@ def predict(config: Mapping[str, Any]) -> int:
     record(output, [name for name in names if masks or not name.endswith(".png")])
     whole = True
     if alone:
-        whole &= predict_pictures(model, alone, output, save=save, threshold=threshold)
+        whole &= predict_images(model, alone, unique_stems(alone), output, save=save, threshold=threshold)
     for stem, (_, opened) in zip(stems, moving, strict=True):
         from mbvision.commands.predict_video import predict_frames
 
@@ -102,34 +99,6 @@ def predict(config: Mapping[str, Any]) -> int:
             logger.warning("skipped: %s", error)
             whole = False
     return 0 if whole else 3
-
-
-def predict_pictures(
-    model: "Predictor", paths: Sequence[Path], output: Path, *, save: Sequence[str], threshold: float
-) -> bool:
-    """Each picture on its own; whether all could be read."""
-    from mbvision.draw import save_image
-    from mbvision.inference.predictor import to_array
-
-    skipped = 0
-    for path, stem in tqdm(list(zip(paths, unique_stems(paths), strict=True)), unit="picture", disable=len(paths) == 1):
-        try:
-            image = to_array(path)
-        except ImageError as error:
-            if len(paths) == 1:
-                raise
-            logger.warning("skipped: %s", error)
-            skipped += 1
-            continue
-        result = model.predict(image).above(threshold)
-        if not save:
-            save_image(output / f"{stem}.jpg", model.draw(image, result))
-        if not save or "json" in save:
-            replace_text(output / f"{stem}.json", json.dumps(result.as_json(str(path)), indent=1))
-        if result.mask is not None and (not save or "masks" in save):
-            save_image(output / f"{stem}.png", result.mask)
-    print(f"{len(paths) - skipped} of {len(paths)} pictures, in {output}")
-    return not skipped
 
 
 def _kinds(save: Any) -> tuple[str, ...]:

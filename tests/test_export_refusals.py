@@ -1,6 +1,7 @@
 """What ``export`` does not write, and what it does not write over."""
 
 import re
+import resource
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -101,3 +102,19 @@ def test_core_ml_without_its_package_names_the_extra(joint: Path, tmp_path: Path
         pytest.skip("coremltools is installed")
     with pytest.raises(ConfigError, match=r'format=coreml needs coremltools.*pip install "mbvision\[coreml\]"'):
         export(joint, tmp_path / "a.mlpackage", format="coreml", pictures=sample_pictures)
+
+
+@pytest.mark.parametrize("name", ["a.pt2", "a.onnx"])
+def test_a_full_disk_names_the_output_and_leaves_nothing(
+    name: str, joint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A limit on the size of files refuses bytes as a full disk does."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        code = run(command.main, [f"checkpoint={joint}", f"output={tmp_path / name}"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert code == 2 and told.startswith(f"error: {tmp_path / name}: File too large: raise the limit")
+    assert not list(tmp_path.iterdir())

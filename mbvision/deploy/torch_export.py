@@ -1,5 +1,6 @@
 """Files of ``torch.export``, which ``torch.export.load(path).module()`` runs anywhere that torch is."""
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,9 @@ def export(
     program.example_inputs = None  # it would be saved too
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # lines of source code, by their paths on this machine
-    torch.export.save(program, path, extra_files=dict(metadata))
+    content = io.BytesIO()  # torch's own writer ends the whole process where the disk is full
+    torch.export.save(program, content, extra_files=dict(metadata))
+    path.write_bytes(content.getbuffer())
 
 
 class TorchExport(Runtime):

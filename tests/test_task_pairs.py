@@ -13,9 +13,9 @@ from PIL import Image
 from mbvision.build import build_reader
 from mbvision.commands import evaluate, predict, run, train
 from mbvision.commands.compose import compose_config
-from mbvision.engine.pictures import draw_pairs
+from mbvision.engine.pictures import draw_pairs, draw_predictions
 from mbvision.metrics.verification import Verification
-from mbvision.structures import Embedding, Geometry, Target
+from mbvision.structures import AttributeScores, Embedding, Geometry, InputLabels, Target
 from tests.face_sets import write_celeba
 from tests.tiny_runs import SMALLEST, write_coco
 
@@ -108,3 +108,15 @@ def test_drawn_pairs_show_the_faces_of_their_own_set(root: Path) -> None:
     first, second, _, _ = metric.examples(2)[0]
     own = [cv2.resize(reader.read(3 + place).image, (75, 112)) for place in (first, second)]
     np.testing.assert_array_equal(drawn[:112, :150], np.concatenate(own, axis=1))
+
+
+def test_notes_enlarge_an_image_after_its_mask_is_drawn(root: Path) -> None:
+    data = compose_config("evaluate", [_sets(root, ("segmentation", "attributes"))])["data"]
+    reader = build_reader(data, "val_split", tasks=("segmentation", "attributes"))
+    sample = reader.read(0)
+    labels = np.zeros((30, 40), dtype=np.uint8)
+    labels[:, 20:] = 1
+    said = {"attributes": AttributeScores(scores=torch.ones(3)), "segmentation": InputLabels(labels=labels)}
+    orders = (said, dict(reversed(said.items())))
+    first, second = (draw_predictions(sample.image, order, sample.target, reader) for order in orders)
+    np.testing.assert_array_equal(first, second)

@@ -134,9 +134,10 @@ def test_links_and_other_sets_do_not_hide_that_a_file_is_shared(tmp_path: Path) 
         for split in ("train", "val"):
             save(picture(len(set_name + split)), tmp_path / set_name / split / "cat" / f"{set_name}{split}.jpg")
     (tmp_path / "b" / "val" / "cat" / "other name.jpg").symlink_to(tmp_path / "a" / "train" / "cat" / "atrain.jpg")
-    names = ("atrain", "aval", "bval")
+    (tmp_path / "A").symlink_to(tmp_path / "a")
+    names = ("atrain", "Atrain", "aval", "bval")
     readers = {name: image_folder(root=tmp_path / name[0], split=name[1:]) for name in names}
     assert same_files(readers["atrain"], readers["aval"]) == []
-    assert same_files(readers["atrain"], readers["bval"]) == [1]
+    assert same_files(readers["atrain"], readers["bval"]) == same_files(readers["Atrain"], readers["bval"]) == [1]
     (finding,) = check_same_files({"val": readers["bval"]}, {"train": readers["atrain"]})
     assert finding.cause == "same_picture_across" and finding.picture == 1 and "of another set" in finding.detail

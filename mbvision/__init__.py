@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     """Import on first use: ``import mbvision`` alone stays quick, and the commands' argument checks with it."""
+    if name in __all__:
+        import_module("mbvision.writing").do_without_temporary_folder()
     if name == "checkpoint":
         return import_module("mbvision.checkpoint")
     if name in ("Predictor", "Result", "load"):

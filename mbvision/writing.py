@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -173,6 +174,17 @@ def _is_open_file(path: Path, file: IO[bytes]) -> bool:
         return os.path.samestat(os.stat(path), os.fstat(file.fileno()))
     except FileNotFoundError:
         return False
+
+
+def do_without_temporary_folder() -> None:
+    """Let torch be imported where no folder can be written, as in a read-only container.
+
+    It makes a folder for its compiler among the temporary files, which nothing here uses: one that is there will do.
+    """
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.sep)
 
 
 def explain(error: OSError) -> str:

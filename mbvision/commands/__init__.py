@@ -11,7 +11,7 @@ from mbvision.commands.memory import keep_freed_memory
 from mbvision.commands.surroundings import any_text_on_stdout, messages_of_a_command, same_environment
 from mbvision.commands.typed import as_typed
 from mbvision.errors import ConfigError, MBVisionError, nearest
-from mbvision.writing import explain
+from mbvision.writing import do_without_temporary_folder, explain
 
 COMMANDS = {
     "train": "train a network, and score it",
@@ -39,6 +39,7 @@ def _run(command: Callable[[Sequence[str]], int | None], arguments: Sequence[str
     try:
         with stopping.listening():
             _check_working_directory()
+            do_without_temporary_folder()
             code = command(arguments) or 0
             sys.stdout.flush()  # a disk that is full is told here, with one line
             return code

@@ -83,7 +83,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     for split in ("train", "val"):
         for folder, kind in (("images", ".jpg"), ("masks", ".png")):
             (masks / folder / split).mkdir(parents=True)
-            cv2.imwrite(str(masks / folder / split / f"a{kind}"), np.zeros((40, 40), np.uint8))
+            halves = np.repeat(np.arange(2, dtype=np.uint8), 20 * 40).reshape(40, 40)
+            cv2.imwrite(str(masks / folder / split / f"a{kind}"), halves)
     (masks / "classes.json").write_text('["ground", "thing"]')
     labels = mask_writer(root / "masks", SCHEME)
     for file in (scenes / "cityscapes/gtFine/val").rglob("*_labelIds.png"):

@@ -149,10 +149,12 @@ def _with_transform(name: str, groups: tuple[str, ...]) -> _Choice:
     """The augmentation that suits the heads, unless the arguments or the experiment name one."""
     choice = _compose(name, groups)
     heads = choice.config.get("heads")
-    if not isinstance(heads, dict) or "_target_" in (choice.config.get("transform") or {}).get("train", {}):
+    transform = choice.config.get("transform") or {}
+    chosen = not isinstance(transform, dict) or "_target_" in (transform.get("train") or {})
+    if not isinstance(heads, dict) or chosen:
         return choice
     _check_tasks(groups)
-    transform = next((transform for head, transform in SUITED.items() if "_target_" in heads.get(head, {})), None)
+    transform = next((transform for head, transform in SUITED.items() if "_target_" in (heads.get(head) or {})), None)
     return _compose(name, (*groups, f"transform={transform}")) if transform else choice
 
 
@@ -213,8 +215,8 @@ def _data_set(name: str, number: int, given: Any) -> dict[str, Any]:
             f"{key}={given}: give {{name: NAME, root: FOLDER}} with a name of {', '.join(choices('data'))}"
         )
     choice = _compose(name, (f"data={given['name']}",))
-    check_complete(choice.config, choice.chosen, choice.files)
     base = choice.config["data"]
+    check_complete({"data": base}, choice.chosen, choice.files)
     for own in given:
         if own not in ("name", "tasks") and own not in base:
             raise ConfigError(f"{key}.{own}: there is no such key{nearest(str(own), [str(known) for known in base])}")

@@ -72,6 +72,7 @@ NEEDED: Mapping[str, tuple[str, tuple[str, ...]]] = {
         ("_target_", "width", "output_stride", "weights", "dense_tap", "hidden", "hidden_activation"),
     ),
     "data": ("scenes", ()),
+    "transform": ("ssd", ("train", "evaluate")),
     "trainer": ("default", ()),
 }
 """By group a file to look at, and the keys that heads and commands read; none: all that this file has."""
@@ -111,7 +112,13 @@ def check_complete(config: Mapping[str, Any], chosen: Mapping[str, Any], files: 
         if not isinstance(config[group], dict) or (missing := [key for key in known if key not in config[group]]):
             lacking = ", ".join(missing) if isinstance(config[group], dict) else ", ".join(known)
             raise ConfigError(f"{path}: has no {lacking}: each must be there, as in conf/{group}/{example}.yaml")
-    for key, nodes in {"heads": config.get("heads"), "tasks": config.get("tasks"), **_readers(config, files)}.items():
+    for key in ("heads", "tasks", "optimizer", "transform") if "trainer" in config else ():
+        if not isinstance(node := config.get(key), dict):
+            raise ConfigError(
+                f"{source_of(key, node, files)}{key}={node}: give a mapping, as the files of conf/ have it"
+            )
+    parts = {key: config[key] for key in ("heads", "tasks", "transform") if "trainer" in config}
+    for key, nodes in {**parts, **_readers(config, files)}.items():
         for name, node in nodes.items() if isinstance(nodes, dict) else ():
             if not isinstance(node, dict) or "_target_" not in node:
                 others = [other for other, part in nodes.items() if isinstance(part, dict) and "_target_" in part]

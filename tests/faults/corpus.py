@@ -13,6 +13,7 @@ from tests.faults.images_damaged import damaged_image_cases
 from tests.faults.lists import list_cases
 from tests.faults.masks import mask_cases
 from tests.faults.overrides import override_cases
+from tests.faults.own_files import own_file_cases
 from tests.faults.videos import video_cases
 from tests.faults.voc import voc_cases
 
@@ -26,6 +27,7 @@ KINDS: Mapping[str, Callable[[], Iterator[Case]]] = {
     "archive": lambda: chain(archive_cases(), flipped_archive_cases()),
     "checkpoint": checkpoint_cases,
     "override": override_cases,
+    "own files": own_file_cases,
 }
 
 

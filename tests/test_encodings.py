@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mbvision.commands import run
+from mbvision.commands import encoding_hint, run
 from mbvision.writing import replace_text
 
 ROOT = Path(__file__).parent.parent
@@ -85,3 +85,14 @@ def test_a_name_that_the_terminal_lacks_is_printed_as_an_escape(monkeypatch: pyt
     assert run(show, []) == 0
     assert written.getvalue() == b"\\u732b \\udcff 0.5\n"
     assert terminal.errors == "strict"
+
+
+def test_a_name_in_an_error_comes_with_a_hint_at_the_locale_where_that_is_not_utf_8(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "ascii")
+    for text in ("é.jpg is missing", "\\udcc3\\udca9.jpg is missing"):
+        assert "names of files are read as ascii here: set PYTHONUTF8=1" in encoding_hint(text)
+    assert encoding_hint("a.jpg is missing") == ""
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "utf-8")
+    assert encoding_hint("é.jpg is missing") == ""

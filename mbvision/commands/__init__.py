@@ -46,7 +46,8 @@ def _run(command: Callable[[Sequence[str]], int | None], arguments: Sequence[str
     except stopping.Stopped as stop:
         return _after_signal(stop)
     except MBVisionError as error:
-        _say(f"error: {as_typed(one_line(error))}")
+        text = as_typed(one_line(error))
+        _say(f"error: {text}{encoding_hint(text)}")
         return 2
     except BrokenPipeError:  # the reader of our output, such as head, has seen enough
         _drop_output()
@@ -102,6 +103,14 @@ def one_line(error: MBVisionError) -> str:
     if "Original Traceback" in text:
         text = text.strip().splitlines()[-1].partition(": ")[2]
     return text
+
+
+def encoding_hint(text: str) -> str:
+    """What to set where a name in a message may be misread: annotations are UTF-8, names of files are in the locale."""
+    encoding = sys.getfilesystemencoding()
+    if encoding == "utf-8" or (text.isascii() and "\\udc" not in text):
+        return ""
+    return f" (names of files are read as {encoding} here: set PYTHONUTF8=1 if they are UTF-8)"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

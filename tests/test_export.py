@@ -15,6 +15,7 @@ import torch
 
 import mbvision
 from mbvision.commands import evaluate, predict, run
+from mbvision.commands.predict_outputs import RECORD
 from mbvision.data.frames import PictureSequence
 from mbvision.deploy import formats, onnx
 from mbvision.deploy.export import export
@@ -80,7 +81,7 @@ def test_predict_takes_the_file(file: Path, tmp_path: Path) -> None:
 
     Image.fromarray(picture(0)).save(tmp_path / "a.png")
     assert run(predict.main, [f"checkpoint={file}", f"source={tmp_path}/a.png", f"output={tmp_path}/out"]) == 0
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.jpg", "a.json", "a.png"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.jpg", "a.json", "a.png", RECORD}
 
 
 def test_selection_in_the_file_is_exact_for_every_picture_of_a_batch(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from mbvision.data.yaml_files import read_mapping
 from mbvision.errors import AnnotationError, ConfigError
-from mbvision.files import read_text
+from mbvision.files import read_bytes
 
 _PACKAGE = re.compile(r"#\s*@package\s+(\S+)")
 
@@ -56,7 +56,10 @@ def _read(path: Path, group: str, version: tuple[int, int]) -> ConfFile:
     defaults = content.pop("defaults", [])
     if not isinstance(defaults, list):
         raise ConfigError(f"{path}: defaults={defaults}: give a list, such as [default, _self_]")
-    named = _PACKAGE.match(read_text(path, what="configuration").lstrip())
+    text = read_bytes(path, what="configuration").decode()
+    if text.startswith("\ufeff"):  # Hydra would not see the package in the line behind it
+        raise ConfigError(f"{path}: begins with a byte order mark; save it as UTF-8 without one")
+    named = _PACKAGE.match(text.lstrip())
     package = group.replace("/", ".") if named is None or named[1] == "_group_" else named[1]
     for part in reversed([] if package == "_global_" else [part for part in package.split(".") if part]):
         content = {part: content}

@@ -112,11 +112,13 @@ def check_complete(config: Mapping[str, Any], chosen: Mapping[str, Any], files: 
         if not isinstance(config[group], dict) or (missing := [key for key in known if key not in config[group]]):
             lacking = ", ".join(missing) if isinstance(config[group], dict) else ", ".join(known)
             raise ConfigError(f"{path}: has no {lacking}: each must be there, as in conf/{group}/{example}.yaml")
-    for key in ("heads", "tasks", "optimizer", "transform") if "trainer" in config else ():
-        if not isinstance(node := config.get(key), dict):
-            raise ConfigError(
-                f"{source_of(key, node, files)}{key}={node}: give a mapping, as the files of conf/ have it"
-            )
+    for key in ("heads", "tasks", "optimizer", "schedule", "transform") if "trainer" in config else ():
+        node = config.get(key)
+        if not isinstance(node, dict) and not (key == "schedule" and node is None):  # a constant rate
+            choice = chosen.get(group := {"heads": "task", "tasks": "task"}.get(key, key))
+            where = f"{conf_folder() / group / choice}.yaml: " if node is None and choice else ""
+            where = where or source_of(key, node, files)
+            raise ConfigError(f"{where}{key}={node}: give a mapping, as the files of conf/ have it")
     parts = {key: config[key] for key in ("heads", "tasks", "transform") if "trainer" in config}
     for key, nodes in {**parts, **_readers(config, files)}.items():
         for name, node in nodes.items() if isinstance(nodes, dict) else ():
@@ -189,4 +191,7 @@ def nullable(defaults: Mapping[str, Any], leaves: Mapping[str, Any]) -> set[str]
 
 def source_of(key: str, value: Any, files: Sequence[ConfFile]) -> str:
     """The file that a value stands in, to begin a message with; nothing where it is not from a file."""
-    return next((f"{file.path}: " for file in files if key in (own := flatten(file.content)) and own[key] == value), "")
+    return next(
+        (f"{file.path}: " for file in files if key in (own := flatten(file.content)) and str(own[key]) == str(value)),
+        "",
+    )

@@ -66,13 +66,13 @@ def main(arguments: Sequence[str]) -> int:
         raise ConfigError(f"format={name}: choose {', '.join((*FORMATS, *WEIGHTS))}")
     if config["quantize"] and name in WEIGHTS:
         raise ConfigError(f"quantize=int8: format={name} has none; choose onnx, openvino, executorch")
+    if output.exists() and output.samefile(source):
+        raise ConfigError(f"output={output} is the checkpoint itself; give another file")
+    refuse_unused({one.partition("=")[0].partition(".")[0] for one in arguments}, name, int8=bool(config["quantize"]))
     if name in FORMATS:
         packages = (*FORMATS[name].packages, *(FORMATS[name].quantize_packages if config["quantize"] else ()))
         for package in packages:
             require(package, f"format={name}")
-    if output.exists() and output.samefile(source):
-        raise ConfigError(f"output={output} is the checkpoint itself; give another file")
-    refuse_unused({one.partition("=")[0].partition(".")[0] for one in arguments}, name, int8=bool(config["quantize"]))
     data = [one for one in arguments if one.startswith(("data=", "data."))]
     with computing_on(config["threads"]):
         if name in WEIGHTS:

@@ -122,6 +122,7 @@ def _with_command_line(name: str, groups: Sequence[str]) -> _Choice:
             continue
         if group in MERGED:
             own = read_conf(group, file).content
+            # Of two mappings it is a mapping, which its annotation does not say.
             config = OmegaConf.to_container(OmegaConf.merge(config, own))  # type: ignore[assignment]
         else:
             config[group] = without.config[group]

@@ -1,6 +1,6 @@
 """What a command or a training changes for the whole process is as it was before, once it is over.
 
-They may run in a program that goes on: a notebook, a server, a search over settings.
+They may run in a program that continues afterwards: a notebook, a server, a search over settings.
 """
 
 import io

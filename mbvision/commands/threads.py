@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def computing_on(threads: int | None) -> Iterator[None]:
-    """Inside, torch, OpenCV and the runtimes that are opened use so many threads; None leaves them as they are."""
+    """Limit torch, OpenCV and the runtimes opened inside to a number of threads; None changes nothing."""
     if threads is None:
         yield
         return

@@ -70,6 +70,7 @@ class RunCheckpoints(Checkpoint):
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Continue the epoch in progress, in the batches of this run."""
+        # Lightning sets datamodule on the trainer outside its class, where mypy does not look.
         if trainer.state.fn == "fit" and isinstance(data := trainer.datamodule, VisionData):  # type: ignore[attr-defined]
             data.continue_epoch(checkpoint)
 

@@ -176,6 +176,7 @@ class VisionModule(L.LightningModule):
         if self.schedule is None:
             return optimizer
         total = self.trainer.estimated_stepping_batches
+        # Lightning sets datamodule on the trainer outside its class, where mypy does not look.
         if (data := self.trainer.datamodule) is not None and data.total_steps is not None:  # type: ignore[attr-defined]
             total = data.total_steps
         scheduler = self.schedule(optimizer, int(total))
@@ -192,6 +193,7 @@ class VisionModule(L.LightningModule):
 
         A run that averages no more continues with the weights themselves. States of callbacks that it has not go.
         """
+        # The same holds for callbacks.
         own = {callback.state_key for callback in self.trainer.callbacks}  # type: ignore[attr-defined]
         checkpoint["callbacks"] = {key: state for key, state in checkpoint["callbacks"].items() if key in own}
         if not any(isinstance(callback, WeightAveraging) for callback in self.trainer.callbacks):  # type: ignore[attr-defined]

@@ -69,7 +69,7 @@ def estimate(network: nn.Module, batches: Iterable[Tensor]) -> None:
         if moments[norm]:
             mean, square = _over_processes(torch.stack(moments[norm]).mean(dim=0))
             norm.running_mean.copy_(mean)  # type: ignore[union-attr]  # they are tracked
-            norm.running_var.copy_((square - mean**2).clamp(min=0))  # type: ignore[union-attr]
+            norm.running_var.copy_((square - mean**2).clamp(min=0))  # type: ignore[union-attr]  # likewise
 
 
 def _over_processes(values: Tensor) -> Tensor:
